@@ -1,0 +1,58 @@
+"""Evaluating an architecture: its float stage, then one retraining per bit widths, without service or database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from qcore.data import load_data
+from qcore.stages import stages_of
+from qcore.training import CurvePoint, StageResult, train_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from qcore.architecture import Architecture
+    from qcore.bit_widths import BitWidths
+    from qcore.recipe import Recipe
+    from qcore.stages import Stage
+    from qcore.tasks import Task
+
+
+def evaluate(
+    architecture: Architecture,
+    task: Task,
+    bit_widths: Sequence[BitWidths],
+    *,
+    recipe: Recipe,
+    data_root: Path,
+    seed: int = 0,
+    device: torch.device | None = None,
+    on_epoch: Callable[[Stage, CurvePoint], None] = lambda _stage, _point: None,
+) -> Iterator[tuple[Stage, StageResult]]:
+    """Trains the float network and retrains it at each of the bit widths; yields every stage as it ends.
+
+    Where the float stage diverges there is nothing to retrain from and it stays the only one.
+
+    Raises:
+        DataMissing: when the task's data set is not below ``data_root``.
+        InvalidInput: when the architecture does not suit the task.
+    """
+    stages = stages_of(task, architecture, recipe, seed, tuple(bit_widths))
+    architecture.layers(task)
+    device = device or torch.device("cpu")
+    data = load_data(task, recipe.float_part.validation_share, data_root, device)
+    float_state = None
+    for stage in stages:
+
+        def report(point: CurvePoint, stage: Stage = stage) -> None:
+            on_epoch(stage, point)
+
+        result = train_stage(stage, data, float_state=float_state, on_epoch=report, device=device)
+        yield stage, result
+        if result.status == "diverged" and stage.bit_widths.is_float:
+            return
+        if float_state is None:
+            float_state = result.state

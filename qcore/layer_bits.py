@@ -1,0 +1,57 @@
+"""Which bits each layer of a network gets under given bit widths: read by the costs and by the torch network alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qcore.bit_widths import FLOAT_BITS
+from qcore.layers import Activation, GlobalAveragePool, Input, weight_layers
+
+if TYPE_CHECKING:
+    from qcore.bit_widths import BitWidths
+    from qcore.layers import Layer
+    from qcore.recipe import QuantizerSettings
+
+
+def weight_bits(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: QuantizerSettings) -> dict[str, int | None]:
+    """Bits of each weight layer by name, None for float; the first and the last layer have their own."""
+    names = [layer.name for layer in weight_layers(layers)]
+    bits: dict[str, int | None] = dict.fromkeys(names, bit_widths.weight)
+    if bit_widths.weight is not None:
+        bits[names[0]] = bits[names[-1]] = settings.first_last_weight_bits
+    return bits
+
+
+def activation_bits(layer: Activation, bit_widths: BitWidths, settings: QuantizerSettings) -> int | None:
+    """Bits of the values an activation layer hands on, None for float."""
+    if bit_widths.activation is None or layer.holds == "activation":
+        return bit_widths.activation
+    return settings.shortcut_bits
+
+
+def input_bits(
+    layers: tuple[Layer, ...], bit_widths: BitWidths, settings: QuantizerSettings, image_bits: int
+) -> dict[str, int]:
+    """Bits of the values each weight layer reads, by its name; float counts 32.
+
+    The network's input has the bits it is stored with (8 for images). An average over P positions of n-bit codes
+    is a sum of them, which takes as many bits as P * (2^n - 1) does.
+    """
+    if bit_widths.activation is None:
+        return {layer.name: FLOAT_BITS for layer in weight_layers(layers)}
+    bits: dict[str, int] = {}
+    for layer in layers:
+        match layer:
+            case Input():
+                bits[layer.name] = image_bits
+            case Activation():
+                bits[layer.name] = activation_bits(layer, bit_widths, settings) or FLOAT_BITS
+            case GlobalAveragePool():
+                codes = bits[layer.inputs[0]]
+                if codes < FLOAT_BITS:
+                    bits[layer.name] = min(FLOAT_BITS, (layer.positions * (2**codes - 1)).bit_length())
+                else:
+                    bits[layer.name] = FLOAT_BITS
+            case _:
+                bits[layer.name] = FLOAT_BITS
+    return {layer.name: bits[layer.inputs[0]] for layer in weight_layers(layers)}

@@ -1,0 +1,165 @@
+"""The one description of a network: a list of layers, in order of computation, that needs no torch.
+
+Costs are closed forms over this list (``qcore.cost``) and the torch network is built from the same list
+(``qcore.network``), so what is reported and what is trained cannot disagree.
+
+Shapes are (channels, height, width), without the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Shape: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Input:
+    """The network's input: an image, or a vector as ``features x 1 x 1``."""
+
+    name: str
+    shape: Shape
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A square convolution without bias, padded by ``kernel_size // 2``."""
+
+    name: str
+    inputs: tuple[str]
+    in_channels: int
+    shape: Shape
+    kernel_size: int
+    stride: int
+    groups: int
+
+    @property
+    def weights(self) -> int:
+        return self.shape[0] * (self.in_channels // self.groups) * self.kernel_size**2
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one input; every position of the kernel counts, padding included."""
+        _, height, width = self.shape
+        return self.weights * height * width
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fully connected layer with bias; reads its input flattened."""
+
+    name: str
+    inputs: tuple[str]
+    in_features: int
+    shape: Shape
+
+    @property
+    def weights(self) -> int:
+        return self.in_features * self.shape[0]
+
+    @property
+    def macs(self) -> int:
+        return self.weights
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Where activations are quantized: after a ReLU to unsigned values, or signed where a shortcut carries no ReLU.
+
+    ``holds`` says which bits apply: ``activation`` follows the bit widths, ``shortcut`` the recipe's shortcut bits.
+    In the float network a ReLU stays a ReLU and a signed activation passes its input.
+    """
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    signed: bool
+    holds: Literal["activation", "shortcut"]
+
+
+@dataclass(frozen=True)
+class Add:
+    """Elementwise sum of its inputs, times ``scale``."""
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    scale: float
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool:
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    positions: int
+    """How many values are averaged: height x width of the input."""
+
+
+Layer: TypeAlias = Input | Conv | Linear | BatchNorm | Activation | Add | GlobalAveragePool
+WeightLayer: TypeAlias = Conv | Linear
+
+
+def weight_layers(layers: tuple[Layer, ...]) -> list[WeightLayer]:
+    """Layers that multiply by weights, in order; the first and the last of them have bits of their own."""
+    return [layer for layer in layers if isinstance(layer, Conv | Linear)]
+
+
+@dataclass
+class LayerList:
+    """Builds a layer list; each method appends a layer that reads ``source`` and returns its name."""
+
+    layers: list[Layer] = field(default_factory=list)
+    _shapes: dict[str, Shape] = field(default_factory=dict)
+
+    def input(self, shape: Shape) -> str:
+        return self._append(Input("input", shape))
+
+    def conv(
+        self, name: str, source: str, channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 1
+    ) -> str:
+        in_channels, height, width = self._shapes[source]
+        assert in_channels % groups == 0
+        assert channels % groups == 0
+        out = (channels, -(-height // stride), -(-width // stride))  # the padding keeps ceil(size / stride)
+        return self._append(Conv(name, (source,), in_channels, out, kernel_size, stride, groups))
+
+    def linear(self, name: str, source: str, features: int) -> str:
+        channels, height, width = self._shapes[source]
+        return self._append(Linear(name, (source,), channels * height * width, (features, 1, 1)))
+
+    def batch_norm(self, name: str, source: str) -> str:
+        return self._append(BatchNorm(name, (source,), self._shapes[source]))
+
+    def relu(self, name: str, source: str) -> str:
+        return self._append(Activation(name, (source,), self._shapes[source], signed=False, holds="activation"))
+
+    def signed_activation(self, name: str, source: str, holds: Literal["activation", "shortcut"]) -> str:
+        return self._append(Activation(name, (source,), self._shapes[source], signed=True, holds=holds))
+
+    def add(self, name: str, sources: tuple[str, ...], scale: float = 1.0) -> str:
+        shapes = {self._shapes[source] for source in sources}
+        assert len(shapes) == 1, f"{name} adds unequal shapes {shapes}"
+        return self._append(Add(name, sources, shapes.pop(), scale))
+
+    def global_average_pool(self, name: str, source: str) -> str:
+        channels, height, width = self._shapes[source]
+        return self._append(GlobalAveragePool(name, (source,), (channels, 1, 1), height * width))
+
+    def shape(self, name: str) -> Shape:
+        return self._shapes[name]
+
+    def _append(self, layer: Layer) -> str:
+        assert layer.name not in self._shapes, f"{layer.name} is there twice"
+        self.layers.append(layer)
+        self._shapes[layer.name] = layer.shape
+        return layer.name

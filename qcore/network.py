@@ -1,0 +1,159 @@
+"""The torch network of a layer list, in float or under bit widths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from qcore.bit_widths import FLOAT, BitWidths
+from qcore.layer_bits import activation_bits, weight_bits
+from qcore.layers import Activation, Add, BatchNorm, Conv, GlobalAveragePool, Input, Linear
+from qcore.quantizers import ActivationQuantizer, WeightQuantizer
+from qcore.recipe import QuantizerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qcore.layers import Layer
+
+
+class QuantizedConv2d(nn.Conv2d):
+    """A convolution whose weights pass a quantizer, if it has one."""
+
+    def __init__(self, layer: Conv, bits: int | None) -> None:
+        padding = layer.kernel_size // 2
+        super().__init__(
+            layer.in_channels, layer.shape[0], layer.kernel_size, layer.stride, padding, groups=layer.groups, bias=False
+        )
+        self.weight_quantizer = None if bits is None else WeightQuantizer(bits)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
+        weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+        output: Tensor = self._conv_forward(input, weight, self.bias)
+        return output
+
+
+class QuantizedLinear(nn.Linear):
+    """A fully connected layer whose weights pass a quantizer, if it has one; flattens its input."""
+
+    def __init__(self, layer: Linear, bits: int | None) -> None:
+        super().__init__(layer.in_features, layer.shape[0])
+        self.weight_quantizer = None if bits is None else WeightQuantizer(bits)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+        return nn.functional.linear(input.flatten(1), weight, self.bias)
+
+
+class _Sum(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, *terms: Tensor) -> Tensor:
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total if self.scale == 1.0 else total * self.scale
+
+
+class Network(nn.Module):
+    """Maps inputs (N, channels, height, width) to logits (N, classes), layer by layer.
+
+    The state dict's keys are the layers' names; a quantized network has those of the float one, plus
+    ``<layer>.weight_quantizer.step`` and ``<layer>.clipping_value``.
+    """
+
+    def __init__(
+        self, layers: tuple[Layer, ...], bit_widths: BitWidths = FLOAT, settings: QuantizerSettings | None = None
+    ) -> None:
+        super().__init__()
+        settings = settings or QuantizerSettings()
+        weights = weight_bits(layers, bit_widths, settings)
+        self.bit_widths = bit_widths
+        self._steps: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+        last_use = {source: layer.name for layer in layers for source in layer.inputs}
+        for layer in layers:
+            if isinstance(layer, Input):
+                continue
+            self.add_module(layer.name, _module(layer, weights, bit_widths, settings))
+            spent = tuple(name for name in dict.fromkeys(layer.inputs) if last_use[name] == layer.name)
+            self._steps.append((layer.name, layer.inputs, spent))
+        self._input, self._output = layers[0].name, layers[-1].name
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {self._input: x}
+        modules = self._modules
+        for name, sources, spent in self._steps:
+            module = modules[name]
+            assert module is not None
+            values[name] = module(*[values[source] for source in sources])
+            for source in spent:
+                del values[source]
+        return values[self._output]
+
+    def weight_layers(self) -> Iterator[tuple[str, QuantizedConv2d | QuantizedLinear]]:
+        for name, module in self.named_children():
+            if isinstance(module, QuantizedConv2d | QuantizedLinear):
+                yield name, module
+
+    def activation_quantizers(self) -> Iterator[tuple[str, ActivationQuantizer]]:
+        for name, module in self.named_children():
+            if isinstance(module, ActivationQuantizer):
+                yield name, module
+
+    def refresh_steps(self) -> None:
+        """Sets every weight quantizer's step size to the L2-optimal one of the weights as they are now."""
+        for _, module in self.weight_layers():
+            if module.weight_quantizer is not None:
+                module.weight_quantizer.refresh(module.weight)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, clipped_share: float) -> None:
+        """Sets every clipping value so that it clips a share of the float network's activations on inputs ``x``.
+
+        ``clipped_share`` is that of 2-bit activations; every further bit quarters it.
+        """
+        was_training = self.training
+        self.eval()
+        quantizers = {module: module.weight_quantizer for _, module in self.weight_layers()}
+        for module in quantizers:
+            module.weight_quantizer = None
+        for _, quantizer in self.activation_quantizers():
+            quantizer.calibrating_share = clipped_share
+        self(x)
+        for _, quantizer in self.activation_quantizers():
+            quantizer.calibrating_share = None
+        for module, weight_quantizer in quantizers.items():
+            module.weight_quantizer = weight_quantizer
+        self.train(was_training)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """He initialization (fan-in for linear layers, fan-out for convolutions), zero biases; BN as torch has it."""
+        for _, module in self.weight_layers():
+            mode: Literal["fan_in", "fan_out"] = "fan_out" if isinstance(module, nn.Conv2d) else "fan_in"
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _module(
+    layer: Layer, weights: dict[str, int | None], bit_widths: BitWidths, settings: QuantizerSettings
+) -> nn.Module:
+    match layer:
+        case Conv():
+            return QuantizedConv2d(layer, weights[layer.name])
+        case Linear():
+            return QuantizedLinear(layer, weights[layer.name])
+        case BatchNorm():
+            return nn.BatchNorm2d(layer.shape[0])
+        case Activation():
+            return ActivationQuantizer(activation_bits(layer, bit_widths, settings), signed=layer.signed)
+        case Add():
+            return _Sum(layer.scale)
+        case GlobalAveragePool():
+            return nn.AdaptiveAvgPool2d(1)
+        case Input():
+            raise AssertionError("an input has no module")

@@ -1,0 +1,114 @@
+"""``fashion-mnist``: Zalando's 28x28 clothing images, read by torchvision's loader."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from qcore.errors import DataMissing
+from qcore.recipe import FloatRecipe, Recipe, RetrainingRecipe, Schedule
+from qcore.tasks.task import CONVOLUTIONAL, Examples, Task
+
+FOLDER = Path("FashionMNIST/raw")  # where torchvision looks, below its root
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package ``dataset-fashion-mnist`` puts the files, compressed."""
+
+
+def check(data_root: Path) -> None:
+    missing = [name for name in FILES if _source(data_root, name) is None]
+    if missing:
+        raise DataMissing(
+            "task",
+            "fashion-mnist",
+            f"lacks {', '.join(missing)} (or .gz) in {data_root / FOLDER}",
+            "put the four files there, install Debian's package dataset-fashion-mnist, or run "
+            f"python -c \"import torchvision; torchvision.datasets.FashionMNIST('{data_root}', download=True)\"",
+        )
+
+
+def load(data_root: Path) -> Examples:
+    check(data_root)
+    for name in FILES:
+        source = _source(data_root, name)
+        if source is not None and source.suffix == ".gz":
+            _unpack(source, data_root / FOLDER / name)
+
+    import numpy as np
+    from torchvision.datasets import FashionMNIST
+
+    train, test = (FashionMNIST(str(data_root), train=split) for split in (True, False))
+    return Examples(
+        train.data.numpy()[:, None],
+        train.targets.numpy().astype(np.int64),
+        test.data.numpy()[:, None],
+        test.targets.numpy().astype(np.int64),
+    )
+
+
+def _source(data_root: Path, name: str) -> Path | None:
+    places = (data_root / FOLDER / name, data_root / FOLDER / f"{name}.gz", SYSTEM_FOLDER / f"{name}.gz")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _unpack(source: Path, target: Path) -> None:
+    """Whole or not at all, so that two workers may do it at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent)
+    try:
+        with gzip.open(source) as packed, os.fdopen(handle, "wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def recipes(crop_padding: int) -> tuple[Recipe, ...]:
+    """The short recipe, and the paper's CIFAR-10 schedule with a tenth held out for validation."""
+
+    def recipe(name: str, float_schedule: Schedule, retraining: Schedule) -> Recipe:
+        return Recipe(
+            name=name,
+            float_part=FloatRecipe(schedule=float_schedule, crop_padding=crop_padding, flip=True),
+            retraining=RetrainingRecipe(schedule=retraining),
+        )
+
+    return (
+        recipe(
+            "short",
+            Schedule(epochs=8, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4),
+            Schedule(epochs=5, learning_rate=0.02, warmup_epochs=1),
+        ),
+        recipe(
+            "paper",
+            Schedule(epochs=200, decay="steps", milestones=(100, 150), weight_decay=5e-4),
+            Schedule(epochs=100, learning_rate=0.01, decay="steps", milestones=(50, 80)),
+        ),
+    )
+
+
+TASK = Task(
+    name="fashion-mnist",
+    version="1",
+    title="Fashion-MNIST, 28x28",
+    input_shape=(1, 28, 28),
+    classes=10,
+    input_bits=8,
+    mean=(0.2860,),
+    std=(0.3530,),
+    blocks=CONVOLUTIONAL,
+    train_examples=60_000,
+    test_examples=10_000,
+    recipes=recipes(crop_padding=2),
+    load=load,
+    check=check,
+)

@@ -1,0 +1,81 @@
+"""What a task is, without its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qcore.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from qcore.layers import Shape
+    from qcore.recipe import Recipe
+
+CONVOLUTIONAL = ("basic", "preact", "depthwise")
+FULLY_CONNECTED = ("plain", "residual")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The data of a task: inputs of shape (N, channels, height, width) as uint8, or float32 where they are no images.
+
+    Labels are int64 of shape (N,). The training split includes what a recipe holds out for validation.
+    """
+
+    train_inputs: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+    train_labels: npt.NDArray[np.int64]
+    test_inputs: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+    test_labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with its splits, input shape, classes and version; the metric is accuracy in percent."""
+
+    name: str
+    version: str
+    """Changes whenever the same name stands for other examples; part of every stage key."""
+    title: str
+    input_shape: Shape
+    classes: int
+    input_bits: int
+    """Bits of one input value as stored: 8 for images, 32 for real numbers."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Inputs are scaled to 0..1 if they are images, then normalized by these, per channel."""
+    blocks: tuple[str, ...]
+    """Block kinds that suit the inputs."""
+    train_examples: int
+    test_examples: int
+    recipes: tuple[Recipe, ...]
+    """Named recipes, the default first."""
+    load: Callable[[Path], Examples]
+    """Reads the data set below a data root.
+
+    Raises:
+        DataMissing: says which files, where, and how to get them.
+    """
+    check: Callable[[Path], None]
+    """Raises DataMissing as ``load`` would, from the file names alone."""
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of that name.
+
+        Raises:
+            InvalidInput: for an unknown name.
+        """
+        for recipe in self.recipes:
+            if recipe.name == name:
+                return recipe
+        known = ", ".join(recipe.name for recipe in self.recipes)
+        raise InvalidInput("recipe", name, f"is not a recipe of task {self.name}", f"use one of {known}")
+
+
+def nothing_to_check(_data_root: Path) -> None:
+    """For data sets that come with a library or are computed."""

@@ -1,0 +1,110 @@
+"""One database, two backends: SQLite for one host, PostgreSQL for many. No other code tells them apart."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Double, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import GenericFunction
+
+from qcore.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import URL, Connection
+
+SQLITE_BUSY_TIMEOUT_MS = 30_000
+_POOL_SIZE = 40
+"""As many connections as the API has threads for routes: none of them waits for another's."""
+
+
+class database_now(GenericFunction[float]):  # noqa: N801  used as an SQL function
+    """The database's clock, in seconds since 1970, at the moment of the statement and not of its transaction."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _(_element: database_now, _compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(database_now, "postgresql")
+def _(_element: database_now, _compiler: Any, **_: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+class Database:
+    """Hands out sessions. Safe to share between threads; a session is not.
+
+    ``read`` and ``write`` are one transaction each: committed at the end of the block, rolled back on any exception.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _with_driver(url)
+        self.embedded = self.url.get_backend_name() == "sqlite"
+        self.engine = create_engine(self.url, pool_size=_POOL_SIZE, pool_pre_ping=not self.embedded)
+        if self.embedded:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._writing = self.engine.execution_options(quantrank_writes=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that only reads; on SQLite it waits for nobody."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that may write; on SQLite it is the only one that does."""
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+def _with_driver(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InvalidInput("QUANTRANK_DATABASE_URL", _masked(url), "is not a database URL", _URL_REMEDY) from None
+    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return parsed
+    raise InvalidInput(
+        "QUANTRANK_DATABASE_URL", parsed.render_as_string(), "is neither PostgreSQL nor an SQLite file", _URL_REMEDY
+    )
+
+
+_URL_REMEDY = "use postgresql://user:password@host/database or sqlite:////path/to/file.db"
+
+
+def _masked(url: str) -> str:
+    return url.split("@")[-1][:100]
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver opens no transaction of its own: _begin_sqlite does
+    for pragma in (
+        "journal_mode=WAL",
+        f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}",
+        "foreign_keys=ON",
+        "synchronous=NORMAL",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and then writes could find itself overtaken; one that writes says so at once.
+    writes = connection.get_execution_options().get("quantrank_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

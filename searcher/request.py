@@ -1,0 +1,142 @@
+"""What a user asks for: a search request, and the plan it stands for after every name in it is resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task, override
+from searcher.space import enumerate_candidates
+
+DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
+MOST_PARAMETERS = 100_000_000
+MOST_CANDIDATES = 10_000
+
+Name = Annotated[str, Field(max_length=64)]
+
+
+class SearchRequest(BaseModel):
+    """Which architecture, within a parameter budget, is best at the first of these bit widths?"""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        json_schema_extra={"examples": [{"task": "digits", "parameter_budget": 20_000}]},
+    )
+
+    task: Name = Field(description="Name of a task, as GET /tasks lists them.")
+    parameter_budget: int = Field(
+        ge=1, le=MOST_PARAMETERS, description="Most trainable parameters of the float network a candidate may have."
+    )
+    bit_widths: list[Name] = Field(
+        default=list(DEFAULT_BIT_WIDTHS),
+        min_length=1,
+        max_length=16,
+        description="Bit widths each candidate is retrained at; the first ranks.",
+    )
+    blocks: list[Name] | None = Field(
+        default=None, min_length=1, max_length=16, description="Block kinds; all that suit the task if not given."
+    )
+    depths: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Depths L; each block takes those it has. Its default depths if not given.",
+    )
+    widths: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Initial widths D; those over budget are left out. The widest that fits if not given.",
+    )
+    engine: Literal["optuna"] = Field(default="optuna", description="What proposes the next candidate.")
+    max_evaluations: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PARAMETERS,
+        description="Most newly trained evaluations (candidate x seed); stored results are free. No limit if absent.",
+    )
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default=[0], min_length=1, max_length=32, description="Each candidate is trained once per seed."
+    )
+    recipe: Name | dict[str, JsonValue] | None = Field(
+        default=None,
+        description="A recipe's name, or an object of overrides (with `name` for the recipe they change).",
+    )
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search request with its names resolved: nothing in it is open or infeasible."""
+
+    task: Task
+    recipe: Recipe
+    bit_widths: tuple[BitWidths, ...]
+    """The first ranks."""
+    candidates: tuple[Architecture, ...]
+    parameter_budget: int
+    engine: str
+    max_evaluations: int | None
+    seeds: tuple[int, ...]
+
+
+def plan(request: SearchRequest) -> SearchPlan:
+    """Resolves a request and enumerates its feasible candidates; trains and stores nothing.
+
+    Raises:
+        InvalidInput: naming the field, the value and the remedy.
+    """
+    task = get_task(request.task)
+    recipe = resolve_recipe(task, request.recipe)
+    if recipe.float_part.validation_share == 0:
+        raise InvalidInput(
+            "recipe.float_part.validation_share",
+            0,
+            "leaves nothing to rank by but the test set",
+            f'hold out a share, e.g. "recipe": {{"name": "{recipe.name}", "float_part": {{"validation_share": 0.1}}}}',
+        )
+    candidates = enumerate_candidates(task, request.parameter_budget, request.blocks, request.depths, request.widths)
+    if len(candidates) > MOST_CANDIDATES:
+        raise InvalidInput(
+            "widths", len(candidates), "candidates are too many", f"ask for at most {MOST_CANDIDATES} of them"
+        )
+    return SearchPlan(
+        task=task,
+        recipe=recipe,
+        bit_widths=parse_bit_widths(request.bit_widths),
+        candidates=candidates,
+        parameter_budget=request.parameter_budget,
+        engine=request.engine,
+        max_evaluations=request.max_evaluations,
+        seeds=_unique("seeds", request.seeds),
+    )
+
+
+def parse_bit_widths(names: list[str] | tuple[str, ...]) -> tuple[BitWidths, ...]:
+    """Bit widths by name, none of them twice; ``float`` is always trained and not among them."""
+    for name in names:
+        if name == "float":
+            raise InvalidInput("bit_widths", name, "is always trained", "leave it out")
+    return tuple(BitWidths.parse(name) for name in _unique("bit_widths", names))
+
+
+def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
+    """A task's recipe by name, its default if there is none, or one changed by overrides."""
+    if given is None:
+        return task.recipes[0]
+    if isinstance(given, str):
+        return task.recipe(given)
+    name = given.get("name", task.recipes[0].name)
+    if not isinstance(name, str):
+        raise InvalidInput("recipe.name", name, "is not a name", f"use e.g. {task.recipes[0].name}")
+    return override(task.recipe(name), {key: value for key, value in given.items() if key != "name"})
+
+
+def _unique(field: str, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise InvalidInput(field, value, "is there twice", "name each once")
+    return tuple(values)

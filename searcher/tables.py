@@ -1,0 +1,176 @@
+"""The tables. Times are seconds since 1970 by the database's clock; accuracies are percent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import Integer
+
+from searcher.database import database_now
+
+# SQLite gives out keys by itself only for INTEGER.
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {float: Double, dict[str, Any]: JSON, list[str]: JSON, list[int]: JSON}  # noqa: RUF012
+
+
+class Search(Base):
+    """A request and how far it is."""
+
+    __tablename__ = "searches"
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    """running, finished or cancelled"""
+    task: Mapped[str] = mapped_column(String(64))
+    task_version: Mapped[str] = mapped_column(String(64))
+    parameter_budget: Mapped[int] = mapped_column(BigInteger)
+    bit_widths: Mapped[list[str]]
+    seeds: Mapped[list[int]]
+    engine: Mapped[str] = mapped_column(String(16))
+    max_evaluations: Mapped[int | None]
+    recipe: Mapped[dict[str, Any]]
+    float_recipe_hash: Mapped[str] = mapped_column(String(64))
+    retraining_recipe_hash: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(default=database_now())
+    ended_at: Mapped[float | None]
+
+
+class Candidate(Base):
+    """An architecture within a search's budget."""
+
+    __tablename__ = "candidates"
+    __table_args__ = (UniqueConstraint("search_id", "architecture"),)
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"))
+    architecture: Mapped[str] = mapped_column(String(64))
+    block: Mapped[str] = mapped_column(String(32))
+    depth: Mapped[int]
+    width: Mapped[int]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+
+
+class Evaluation(Base):
+    """One architecture, task, float recipe and seed, shared by every search that wants it; what a worker claims."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        Index(None, "status", "lease_ends"),
+        Index(None, "task", "task_version", "float_recipe_hash", "architecture"),
+    )
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    float_key: Mapped[str] = mapped_column(String(64), unique=True)
+    task: Mapped[str] = mapped_column(String(64))
+    task_version: Mapped[str] = mapped_column(String(64))
+    architecture: Mapped[str] = mapped_column(String(64))
+    block: Mapped[str] = mapped_column(String(32))
+    depth: Mapped[int]
+    width: Mapped[int]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    float_recipe_hash: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(16))
+    """queued, running, done, failed (its own error), lost (its workers died too often) or cancelled"""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Claims so far that were not handed back."""
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    lease_ends: Mapped[float | None]
+    worker_id: Mapped[str | None] = mapped_column(String(32))
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(default=database_now())
+    ended_at: Mapped[float | None]
+
+
+class Proposal(Base):
+    """A search wants an evaluation of one of its candidates."""
+
+    __tablename__ = "proposals"
+
+    candidate_id: Mapped[int] = mapped_column(ForeignKey("candidates.id"), primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"), primary_key=True, index=True)
+    search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"), index=True)
+    free: Mapped[bool]
+    """Every stage it needs was there already."""
+
+
+class Stage(Base):
+    """One training run of an evaluation, wanted or finished. The key is unique: no stage is trained twice."""
+
+    __tablename__ = "stages"
+    __table_args__ = (Index(None, "evaluation_id", "bit_widths"),)
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), unique=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"))
+    bit_widths: Mapped[str] = mapped_column(String(8))
+    """float, W2A2, ..."""
+    recipe: Mapped[dict[str, Any]]
+    """The whole recipe, as the first search that wanted this stage had it."""
+    retraining_recipe_hash: Mapped[str | None] = mapped_column(String(64))
+    """None for the float stage, which serves every retraining."""
+    status: Mapped[str] = mapped_column(String(16))
+    """pending, done, or diverged (a result without accuracies)"""
+    epochs: Mapped[int]
+    epochs_done: Mapped[int] = mapped_column(default=0)
+    validation_accuracy: Mapped[float | None]
+    test_accuracy: Mapped[float | None]
+    train_seconds: Mapped[float | None]
+    provenance: Mapped[dict[str, Any] | None]
+    """Versions, device, threads, host and git revision that made the result."""
+    ended_at: Mapped[float | None]
+
+
+class CurvePoint(Base):
+    """One epoch of a stage's learning curve."""
+
+    __tablename__ = "curve_points"
+
+    stage_id: Mapped[int] = mapped_column(ForeignKey("stages.id"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    train_loss: Mapped[float | None]
+    """None where it is no number."""
+    validation_accuracy: Mapped[float | None]
+    learning_rate: Mapped[float]
+
+
+class Event(Base):
+    """Something that happened to a search, for those who watch it; ids rise in the order of commits per search."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index(None, "search_id", "id"),)
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"))
+    kind: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[float] = mapped_column(default=database_now())
+
+
+class Worker(Base):
+    """A process that runs evaluations."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int]
+    device: Mapped[str] = mapped_column(String(64))
+    versions: Mapped[dict[str, Any]]
+    evaluation_id: Mapped[int | None] = mapped_column(ForeignKey("evaluations.id"))
+    started_at: Mapped[float] = mapped_column(default=database_now())
+    heartbeat_at: Mapped[float] = mapped_column(default=database_now())
+    stopped_at: Mapped[float | None]
