@@ -131,12 +131,17 @@ class Network(nn.Module):
         self.train(was_training)
 
     def initialize(self, generator: torch.Generator) -> None:
-        """He initialization (fan-in for linear layers, fan-out for convolutions), zero biases; BN as torch has it."""
+        """He initialization: fan-in for linear layers, fan-out for convolutions; BN as torch has it.
+
+        Biases are uniform within 1/sqrt(fan-in). With zero ones, every hinge of a network over the plane would pass
+        through the origin, and shallow networks would not learn ``rings``.
+        """
         for _, module in self.weight_layers():
             mode: Literal["fan_in", "fan_out"] = "fan_out" if isinstance(module, nn.Conv2d) else "fan_in"
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
             if module.bias is not None:
-                nn.init.zeros_(module.bias)
+                bound = module.weight[0].numel() ** -0.5
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
 def _module(

@@ -69,7 +69,7 @@ class Evaluation(Base):
     __tablename__ = "evaluations"
     __table_args__ = (
         Index(None, "status", "lease_ends"),
-        Index(None, "task", "task_version", "float_recipe_hash", "architecture"),
+        Index("ix_evaluations_leaderboard", "task", "task_version", "float_recipe_hash", "architecture"),
     )
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)

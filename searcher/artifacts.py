@@ -1,0 +1,24 @@
+"""Where training states and trained networks lie: files below one directory that all workers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Paths by stage key. A stage's network is written before its result is stored, so a result implies the file."""
+
+    root: Path
+
+    def network(self, stage_key: str) -> Path:
+        """The trained network's state dict, as safetensors."""
+        return self.root / "networks" / f"{stage_key}.safetensors"
+
+    def checkpoint(self, stage_key: str) -> Path:
+        """The state of a stage in training; removed when the stage ends."""
+        return self.root / "checkpoints" / f"{stage_key}.safetensors"

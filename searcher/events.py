@@ -1,0 +1,42 @@
+"""What happened to a search, written in the transaction in which it happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from searcher.tables import Event, Proposal, Search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+
+def lock_searches(session: Session, search_ids: Sequence[int]) -> list[Search]:
+    """Locks searches in the order of their ids, so that two transactions never wait for each other.
+
+    Whoever writes an event holds its search's lock: ids of one search's events then rise in the order of commits,
+    and a reader who has seen one has missed none before it. Searches are locked before evaluations, always.
+    """
+    query = select(Search).where(Search.id.in_(search_ids)).order_by(Search.id).with_for_update()
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def lock_searches_that_want(session: Session, evaluation_id: int) -> list[Search]:
+    """Locks the running searches that an evaluation was proposed for."""
+    linked = select(Proposal.search_id).where(Proposal.evaluation_id == evaluation_id)
+    running = select(Search.id).where(Search.id.in_(linked), Search.status == "running")
+    return [search for search in lock_searches(session, list(session.scalars(running))) if search.status == "running"]
+
+
+def emit(session: Session, searches: Sequence[Search], kind: str, **data: Any) -> None:
+    """Appends an event to each of the (locked) searches."""
+    session.add_all(Event(search_id=search.id, kind=kind, data=data) for search in searches)
+
+
+def events_after(session: Session, search_id: int, event_id: int, limit: int = 500) -> list[Event]:
+    """A search's events after one of them, oldest first."""
+    query = select(Event).where(Event.search_id == search_id, Event.id > event_id).order_by(Event.id).limit(limit)
+    return list(session.scalars(query))

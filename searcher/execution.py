@@ -1,0 +1,118 @@
+"""Running one claimed evaluation: its pending stages are trained, checkpointed every epoch, and stored."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from qcore import FLOAT
+from qcore.checkpoints import read_tensors, write_tensors
+from qcore.data import load_data
+from qcore.provenance import provenance
+from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
+from searcher import results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qcore import Stage
+    from qcore.data import Data
+    from searcher.database import Database
+    from searcher.leases import Lease
+    from searcher.results import StageToTrain
+    from searcher.worker import WorkerSettings
+
+__all__ = ["Executor", "Interrupted"]
+
+log = logging.getLogger(__name__)
+
+_NEVER_TRAINED = StageResult("diverged", None, None, (), 0.0, {})
+
+
+class Executor:
+    """Runs evaluations on one device; keeps the last data set from one to the next."""
+
+    def __init__(self, database: Database, settings: WorkerSettings, stopping: Callable[[], bool]) -> None:
+        torch.set_num_threads(settings.threads)
+        self._database, self._settings, self._stopping = database, settings, stopping
+        self._device = torch.device(settings.device)
+        self._data: tuple[object, Data] | None = None
+
+    def run(self, lease: Lease, check_lease: Callable[[], None]) -> None:
+        """Trains every stage that is pending and wanted, until none is.
+
+        Raises:
+            LeaseLost: when the lease is not held any more.
+            Interrupted: when the worker stops; the checkpoint is written.
+        """
+        with self._database.write() as session:
+            results.start_evaluation(session, lease)
+        while stage := self._next_stage(lease):
+            self._run_stage(lease, stage, check_lease)
+
+    def _next_stage(self, lease: Lease) -> StageToTrain | None:
+        with self._database.write() as session:
+            return results.next_stage(session, lease)
+
+    def _run_stage(self, lease: Lease, stage: StageToTrain, check_lease: Callable[[], None]) -> None:
+        plan = stage.plan
+        log.info("%s: training", plan.label)
+
+        def record(point: CurvePoint) -> None:
+            check_lease()
+            with self._database.write() as session:
+                results.record_epoch(session, lease, stage.stage_id, **asdict(point))
+
+        if plan.bit_widths.is_float:
+            result = self._train(plan, None, record)
+        elif stage.float_status == "diverged":
+            result = _NEVER_TRAINED
+        else:
+            result = self._train(plan, self._float_state(replace(plan, bit_widths=FLOAT), check_lease), record)
+        with self._database.write() as session:
+            results.accept_stage(
+                session,
+                lease,
+                stage.stage_id,
+                status=result.status,
+                validation_accuracy=result.validation_accuracy,
+                test_accuracy=result.test_accuracy,
+                train_seconds=result.train_seconds,
+                provenance=provenance(self._device),
+            )
+        self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
+
+    def _train(self, plan: Stage, float_state: State | None, on_epoch: Callable[[CurvePoint], None]) -> StageResult:
+        """Trains a stage from its checkpoint on and writes its network, which a stored result implies."""
+        artifacts = self._settings.artifacts
+        result = train_stage(
+            plan,
+            self._data_for(plan),
+            float_state=float_state,
+            checkpoint=artifacts.checkpoint(plan.key),
+            on_epoch=on_epoch,
+            keep_going=lambda: not self._stopping(),
+            device=self._device,
+        )
+        write_tensors(artifacts.network(plan.key), result.state, {"stage": plan.key})
+        return result
+
+    def _float_state(self, plan: Stage, check_lease: Callable[[], None]) -> State:
+        """The float stage's network; trained again, without a second result, if its file is gone."""
+        saved = read_tensors(self._settings.artifacts.network(plan.key))
+        if saved is not None:
+            return saved[0]
+        log.warning("%s: its network is not among the artifacts, training it again", plan.label)
+        state = self._train(plan, None, lambda _: check_lease()).state
+        self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
+        return state
+
+    def _data_for(self, plan: Stage) -> Data:
+        share = plan.recipe.float_part.validation_share
+        wanted = (plan.task.name, share)
+        if self._data is None or self._data[0] != wanted:
+            self._data = (wanted, load_data(plan.task, share, self._settings.data_root, self._device))
+        return self._data[1]

@@ -1,0 +1,134 @@
+"""Leases: a worker's time-limited, fenced right to one evaluation.
+
+The database's clock decides when a lease ends. Every write on behalf of a lease goes through ``held``, which checks the
+token under the evaluation's row lock in the same transaction: whoever lost the lease writes nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, or_, select, update
+
+from searcher.database import database_now
+from searcher.events import emit, lock_searches_that_want
+from searcher.searches import settle
+from searcher.tables import Evaluation
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+MOST_ATTEMPTS = 3
+"""Claims after which an evaluation whose worker died again is given up as lost."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    evaluation_id: int
+    token: str
+
+
+class LeaseLost(Exception):  # noqa: N818  a state of affairs, not a fault
+    """The lease ended and somebody else has the evaluation, or nobody wants it any more."""
+
+
+def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
+    """Takes one queued evaluation, or one whose lease has ended; None if there is none.
+
+    One statement, so that two workers never take the same. The inner select is materialized: as a plain sub-select
+    PostgreSQL may run it again for every row, and lock several.
+    """
+    now = database_now()
+    free = or_(
+        Evaluation.status == "queued",
+        and_(Evaluation.status == "running", Evaluation.lease_ends < now, Evaluation.attempt < MOST_ATTEMPTS),
+    )
+    first = (
+        select(Evaluation.id)
+        .where(free)
+        .order_by(Evaluation.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .cte("first")
+        .prefix_with("MATERIALIZED")
+    )
+    token = secrets.token_hex(16)
+    claimed = session.scalars(
+        update(Evaluation)
+        .where(Evaluation.id.in_(select(first.c.id)))
+        .values(
+            status="running",
+            lease_token=token,
+            lease_ends=now + seconds,
+            attempt=Evaluation.attempt + 1,
+            worker_id=worker_id,
+        )
+        .returning(Evaluation.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return None if claimed is None else Lease(claimed, token)
+
+
+def renew(session: Session, lease: Lease, seconds: float) -> None:
+    """Lets a lease that is still held end ``seconds`` from now.
+
+    Raises:
+        LeaseLost: when it is not held any more.
+    """
+    renewed = session.scalars(
+        update(Evaluation)
+        .where(Evaluation.id == lease.evaluation_id, Evaluation.lease_token == lease.token)
+        .values(lease_ends=database_now() + seconds)
+        .returning(Evaluation.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if renewed is None:
+        raise LeaseLost(lease.evaluation_id)
+
+
+def held(session: Session, lease: Lease) -> Evaluation:
+    """The evaluation of a lease, its row locked until the transaction ends.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+    """
+    evaluation = session.get(Evaluation, lease.evaluation_id, with_for_update=True, populate_existing=True)
+    if evaluation is None or evaluation.lease_token != lease.token:
+        raise LeaseLost(lease.evaluation_id)
+    return evaluation
+
+
+def release(session: Session, lease: Lease) -> None:
+    """Hands an unfinished evaluation back to the queue; the attempt does not count."""
+    evaluation = held(session, lease)
+    evaluation.status, evaluation.lease_token, evaluation.lease_ends = "queued", None, None
+    evaluation.attempt -= 1
+
+
+def bury_lost(session: Session) -> None:
+    """Gives up evaluations whose lease has ended as often as allowed, and settles the searches that wanted them."""
+    ended = and_(
+        Evaluation.status == "running",
+        Evaluation.lease_ends < database_now(),
+        Evaluation.attempt >= MOST_ATTEMPTS,
+    )
+    for evaluation_id in session.scalars(select(Evaluation.id).where(ended)).all():
+        searches = lock_searches_that_want(session, evaluation_id)
+        buried = session.scalars(
+            update(Evaluation)
+            .where(Evaluation.id == evaluation_id, ended)
+            .values(
+                status="lost",
+                lease_token=None,
+                ended_at=database_now(),
+                error=f"its worker died {MOST_ATTEMPTS} times; see the workers' logs (memory?)",
+            )
+            .returning(Evaluation.architecture)
+            .execution_options(synchronize_session=False)
+        ).one_or_none()
+        if buried is not None:
+            emit(session, searches, "evaluation_lost", evaluation=evaluation_id, architecture=buried)
+            for search in searches:
+                settle(session, search)

@@ -1,0 +1,207 @@
+"""What a worker stores of an evaluation it holds: epochs, stages, its end. Every function checks the lease."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select
+
+from qcore import Architecture, BitWidths, InvalidInput, Recipe, get_task
+from qcore import Stage as StagePlan
+from searcher.database import database_now
+from searcher.events import emit, lock_searches_that_want
+from searcher.leases import held
+from searcher.searches import settle
+from searcher.tables import CurvePoint, Evaluation, Proposal, Search, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from searcher.leases import Lease
+
+
+@dataclass(frozen=True)
+class StageToTrain:
+    """A pending stage of a held evaluation."""
+
+    stage_id: int
+    plan: StagePlan
+    float_status: str
+    """How the float stage stands: pending, done or diverged."""
+
+
+def start_evaluation(session: Session, lease: Lease) -> None:
+    """Tells the searches that want an evaluation that a worker has it."""
+    searches = lock_searches_that_want(session, lease.evaluation_id)
+    evaluation = held(session, lease)
+    emit(
+        session,
+        searches,
+        "evaluation_started",
+        evaluation=evaluation.id,
+        architecture=evaluation.architecture,
+        seed=evaluation.seed,
+        attempt=evaluation.attempt,
+    )
+
+
+def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
+    """The next stage that a running search wants, the float one first; without one the evaluation is done.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+        InvalidInput: when this worker's version knows the task under another data version.
+    """
+    searches = lock_searches_that_want(session, lease.evaluation_id)
+    evaluation = held(session, lease)
+    stages = session.scalars(select(Stage).where(Stage.evaluation_id == evaluation.id).order_by(Stage.id)).all()
+    float_stage = next(stage for stage in stages if stage.bit_widths == "float")
+    for stage in sorted(stages, key=lambda stage: stage is not float_stage):
+        if stage.status == "pending" and any(_wants(search, stage) for search in searches):
+            return StageToTrain(stage.id, _plan(evaluation, stage), float_stage.status)
+    _end(session, evaluation, searches, "done", None)
+    return None
+
+
+def record_epoch(
+    session: Session,
+    lease: Lease,
+    stage_id: int,
+    *,
+    epoch: int,
+    train_loss: float,
+    validation_accuracy: float | None,
+    learning_rate: float,
+) -> None:
+    """Stores one point of a learning curve; a resumed run may store the same epoch again.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+    """
+    held(session, lease)
+    session.execute(delete(CurvePoint).where(CurvePoint.stage_id == stage_id, CurvePoint.epoch == epoch))
+    session.add(
+        CurvePoint(
+            stage_id=stage_id,
+            epoch=epoch,
+            train_loss=train_loss if math.isfinite(train_loss) else None,
+            validation_accuracy=validation_accuracy,
+            learning_rate=learning_rate,
+        )
+    )
+    session.get_one(Stage, stage_id).epochs_done = epoch
+
+
+def accept_stage(
+    session: Session,
+    lease: Lease,
+    stage_id: int,
+    *,
+    status: str,
+    validation_accuracy: float | None,
+    test_accuracy: float | None,
+    train_seconds: float,
+    provenance: dict[str, Any],
+) -> None:
+    """Stores how a stage ended: ``done`` with accuracies in percent, or ``diverged``. Once; the first result stands.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+    """
+    searches = lock_searches_that_want(session, lease.evaluation_id)
+    evaluation = held(session, lease)
+    stage = session.get_one(Stage, stage_id)
+    assert stage.evaluation_id == evaluation.id
+    if stage.status != "pending":
+        return
+    stage.status = status
+    stage.validation_accuracy, stage.test_accuracy = validation_accuracy, test_accuracy
+    stage.train_seconds, stage.provenance = train_seconds, provenance
+    stage.epochs_done = stage.epochs
+    stage.ended_at = session.scalars(select(database_now())).one()
+    emit(
+        session,
+        [search for search in searches if _wants(search, stage)],
+        "stage_ended",
+        evaluation=evaluation.id,
+        architecture=evaluation.architecture,
+        seed=evaluation.seed,
+        bit_widths=stage.bit_widths,
+        status=status,
+        validation_accuracy=validation_accuracy,
+        test_accuracy=test_accuracy,
+    )
+
+
+def fail_evaluation(session: Session, lease: Lease, error: str) -> None:
+    """Ends an evaluation by its own error, which another attempt would meet again.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+    """
+    searches = lock_searches_that_want(session, lease.evaluation_id)
+    _end(session, held(session, lease), searches, "failed", error)
+
+
+def stages_of_evaluation(session: Session, evaluation_id: int) -> list[Stage]:
+    """An evaluation's stages, the float one first."""
+    query = select(Stage).where(Stage.evaluation_id == evaluation_id).order_by(Stage.bit_widths != "float", Stage.id)
+    return list(session.scalars(query))
+
+
+def curve_of(session: Session, stage_id: int) -> list[CurvePoint]:
+    return list(session.scalars(select(CurvePoint).where(CurvePoint.stage_id == stage_id).order_by(CurvePoint.epoch)))
+
+
+def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
+    return session.get(Evaluation, evaluation_id)
+
+
+def searches_of_evaluation(session: Session, evaluation_id: int) -> list[int]:
+    return list(session.scalars(select(Proposal.search_id).where(Proposal.evaluation_id == evaluation_id)))
+
+
+def _wants(search: Search, stage: Stage) -> bool:
+    return stage.bit_widths == "float" or (
+        stage.bit_widths in search.bit_widths and stage.retraining_recipe_hash == search.retraining_recipe_hash
+    )
+
+
+def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
+    task = get_task(evaluation.task)
+    plan = StagePlan(
+        task,
+        Architecture(evaluation.block, evaluation.depth, evaluation.width),
+        Recipe.model_validate(stage.recipe, strict=False),
+        evaluation.seed,
+        BitWidths.parse(stage.bit_widths),
+    )
+    if plan.key != stage.key:
+        raise InvalidInput(
+            "task",
+            f"{evaluation.task} version {evaluation.task_version}",
+            f"is not what this worker would train (it has version {task.version} and may be another release)",
+            "run the same release of quantrank on the server and on every worker",
+        )
+    return plan
+
+
+def _end(session: Session, evaluation: Evaluation, searches: Sequence[Search], status: str, error: str | None) -> None:
+    evaluation.status, evaluation.error = status, error
+    evaluation.lease_token = evaluation.lease_ends = None
+    evaluation.ended_at = session.scalars(select(database_now())).one()
+    emit(
+        session,
+        searches,
+        f"evaluation_{status}",
+        evaluation=evaluation.id,
+        architecture=evaluation.architecture,
+        seed=evaluation.seed,
+        error=error,
+    )
+    for search in searches:
+        settle(session, search)

@@ -1,0 +1,293 @@
+"""Searches: created, proposed to, cancelled, settled. Functions take a session and never commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from qcore import Architecture, BitWidths, Recipe, get_task, stages_of
+from qcore import Stage as StagePlan
+from qcore.cost import parameters
+from searcher.database import database_now
+from searcher.events import emit, lock_searches
+from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from searcher.request import SearchPlan
+
+OPEN = ("queued", "running")
+_CHUNK = 500
+
+
+def create_search(session: Session, plan: SearchPlan) -> Search:
+    """Stores a search and its candidates; those whose results are there already are linked to them at once."""
+    search = Search(
+        status="running",
+        task=plan.task.name,
+        task_version=plan.task.version,
+        parameter_budget=plan.parameter_budget,
+        bit_widths=[str(bits) for bits in plan.bit_widths],
+        seeds=list(plan.seeds),
+        engine=plan.engine,
+        max_evaluations=plan.max_evaluations,
+        recipe=plan.recipe.model_dump(mode="json"),
+        float_recipe_hash=plan.recipe.float_part.hash(),
+        retraining_recipe_hash=plan.recipe.retraining.hash(),
+    )
+    session.add(search)
+    session.flush()
+    candidates = [
+        Candidate(
+            search_id=search.id,
+            architecture=architecture.name,
+            block=architecture.block,
+            depth=architecture.depth,
+            width=architecture.width,
+            parameters=parameters(architecture.layers(plan.task)),
+        )
+        for architecture in plan.candidates
+    ]
+    session.add_all(candidates)
+    session.flush()
+    emit(session, [search], "search_created", candidates=len(candidates))
+    ended = _ended_keys(session, (stage for each in candidates for stage in _all_stages(search, each)))
+    for candidate in candidates:
+        if all(stage.key in ended for stage in _all_stages(search, candidate)):
+            propose(session, search, candidate)
+    settle(session, search)
+    return search
+
+
+def get_search(session: Session, search_id: int) -> Search | None:
+    return session.get(Search, search_id)
+
+
+def list_searches(session: Session, limit: int, before_id: int | None = None) -> list[Search]:
+    """Searches, newest first, older than ``before_id`` if given."""
+    query = select(Search).order_by(Search.id.desc()).limit(limit)
+    return list(session.scalars(query if before_id is None else query.where(Search.id < before_id)))
+
+
+def unproposed_candidates(session: Session, search: Search) -> list[Candidate]:
+    """Candidates that no evaluation was proposed for, in the order they were enumerated."""
+    proposed = select(Proposal.candidate_id).where(Proposal.search_id == search.id)
+    query = select(Candidate).where(Candidate.search_id == search.id, Candidate.id.not_in(proposed))
+    return list(session.scalars(query.order_by(Candidate.id)))
+
+
+def evaluations_left(session: Session, search: Search) -> int | None:
+    """How many more evaluations a search may have trained; None if it has no limit."""
+    if search.max_evaluations is None:
+        return None
+    trained = select(func.count()).where(Proposal.search_id == search.id, Proposal.free.is_(False))
+    return max(0, search.max_evaluations - session.scalars(trained).one())
+
+
+def propose(session: Session, search: Search, candidate: Candidate) -> None:
+    """Links a candidate to one evaluation per seed, queueing what is not there yet, within ``max_evaluations``.
+
+    The search's row is locked by the caller.
+    """
+    left = evaluations_left(session, search)
+    plans = {stages[0].key: stages for stages in (_stages(search, candidate, seed) for seed in search.seeds)}
+    _insert_missing(session, Evaluation, "float_key", [_evaluation_values(stages[0]) for stages in plans.values()])
+    query = select(Evaluation).where(Evaluation.float_key.in_(plans)).order_by(Evaluation.id).with_for_update()
+    for evaluation in session.scalars(query.execution_options(populate_existing=True)).all():
+        stages = plans[evaluation.float_key]
+        free = _ended_keys(session, stages) == {stage.key for stage in stages}
+        if not free and left is not None:
+            if left == 0:
+                continue
+            left -= 1
+        _insert_missing(session, Stage, "key", [_stage_values(stage, evaluation.id) for stage in stages])
+        if not free and evaluation.status not in OPEN:
+            evaluation.status, evaluation.attempt = "queued", 0
+            evaluation.error = evaluation.ended_at = None
+        session.add(Proposal(candidate_id=candidate.id, evaluation_id=evaluation.id, search_id=search.id, free=free))
+    session.flush()
+    emit(session, [search], "candidate_proposed", architecture=candidate.architecture)
+
+
+def settle(session: Session, search: Search) -> None:
+    """Marks a (locked) search finished once nothing of it is open and nothing more may be proposed."""
+    session.flush()
+    if search.status != "running" or _has_open_proposals(session, search):
+        return
+    if evaluations_left(session, search) == 0 or not unproposed_candidates(session, search):
+        search.status, search.ended_at = "finished", session.scalars(select(database_now())).one()
+        emit(session, [search], "search_finished")
+
+
+def cancel_search(session: Session, search_id: int) -> Search | None:
+    """Ends a running search; evaluations that no other running search wants are cancelled. None if there is none."""
+    locked = lock_searches(session, [search_id])
+    if not locked:
+        return None
+    search = locked[0]
+    if search.status != "running":
+        return search
+    search.status, search.ended_at = "cancelled", session.scalars(select(database_now())).one()
+    session.flush()
+    own = select(Proposal.evaluation_id).where(Proposal.search_id == search.id)
+    wanted = (
+        select(Proposal.evaluation_id).join(Search, Search.id == Proposal.search_id).where(Search.status == "running")
+    )
+    query = select(Evaluation).where(Evaluation.id.in_(own), Evaluation.id.not_in(wanted), Evaluation.status.in_(OPEN))
+    for evaluation in session.scalars(query.order_by(Evaluation.id).with_for_update()):
+        evaluation.status, evaluation.lease_token, evaluation.lease_ends = "cancelled", None, None
+        evaluation.ended_at = search.ended_at
+    emit(session, [search], "search_cancelled")
+    return search
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is. Epochs are those of every stage it wants, trained for it or before."""
+
+    candidates: int
+    proposed: int
+    evaluations: dict[str, int]
+    """Proposed evaluations by status."""
+    epochs_done: int
+    epochs_total: int
+
+
+def progress(session: Session, search: Search) -> Progress:
+    recipe = search_recipe(search)
+    proposals = select(Proposal).where(Proposal.search_id == search.id).subquery()
+    candidates = session.scalars(select(func.count()).where(Candidate.search_id == search.id)).one()
+    proposed = session.scalars(select(func.count(proposals.c.candidate_id.distinct()))).one()
+    by_status = session.execute(
+        select(Evaluation.status, func.count())
+        .join(proposals, proposals.c.evaluation_id == Evaluation.id)
+        .group_by(Evaluation.status)
+    )
+    evaluations: dict[str, int] = dict(by_status.all())
+    epochs_done = session.scalars(
+        select(func.coalesce(func.sum(Stage.epochs_done), 0))
+        .join(proposals, proposals.c.evaluation_id == Stage.evaluation_id)
+        .where(stages_wanted_by(search))
+    ).one()
+    left = evaluations_left(session, search)
+    planned = sum(evaluations.values()) + (candidates - proposed) * len(search.seeds)
+    if left is not None:
+        planned = min(planned, sum(evaluations.values()) + left)
+    each = recipe.float_part.schedule.epochs + len(search.bit_widths) * recipe.retraining.schedule.epochs
+    return Progress(candidates, proposed, evaluations, int(epochs_done), planned * each)
+
+
+CandidateState = Literal["waiting", "queued", "running", "done", "diverged", "failed", "lost", "cancelled"]
+
+
+def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[Evaluation]]]:
+    """Every candidate with the evaluations proposed for it, in the order they were enumerated."""
+    found: dict[int, tuple[Candidate, list[Evaluation]]] = {
+        candidate.id: (candidate, [])
+        for candidate in session.scalars(
+            select(Candidate).where(Candidate.search_id == search.id).order_by(Candidate.id)
+        )
+    }
+    linked = (
+        select(Proposal.candidate_id, Evaluation)
+        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
+        .where(Proposal.search_id == search.id)
+        .order_by(Evaluation.seed)
+    )
+    for candidate_id, evaluation in session.execute(linked):
+        found[candidate_id][1].append(evaluation)
+    return list(found.values())
+
+
+def search_recipe(search: Search) -> Recipe:
+    return Recipe.model_validate(search.recipe, strict=False)
+
+
+def stages_wanted_by(search: Search) -> Any:
+    """The SQL condition that a stage of a proposed evaluation is one this search asked for."""
+    return Stage.bit_widths.in_(["float", *search.bit_widths]) & (
+        Stage.retraining_recipe_hash.is_(None) | (Stage.retraining_recipe_hash == search.retraining_recipe_hash)
+    )
+
+
+def _has_open_proposals(session: Session, search: Search) -> bool:
+    query = (
+        select(Proposal.evaluation_id)
+        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
+        .join(Stage, Stage.evaluation_id == Evaluation.id)
+        .where(
+            Proposal.search_id == search.id,
+            Evaluation.status.in_(OPEN),
+            Stage.status == "pending",
+            stages_wanted_by(search),
+        )
+        .limit(1)
+    )
+    return session.scalars(query).first() is not None
+
+
+def _stages(search: Search, candidate: Candidate, seed: int) -> tuple[StagePlan, ...]:
+    return stages_of(
+        get_task(search.task),
+        Architecture(candidate.block, candidate.depth, candidate.width),
+        search_recipe(search),
+        seed,
+        tuple(map(BitWidths.parse, search.bit_widths)),
+    )
+
+
+def _all_stages(search: Search, candidate: Candidate) -> list[StagePlan]:
+    return [stage for seed in search.seeds for stage in _stages(search, candidate, seed)]
+
+
+def _ended_keys(session: Session, stages: Iterable[StagePlan]) -> set[str]:
+    keys = [stage.key for stage in stages]
+    ended: set[str] = set()
+    for start in range(0, len(keys), _CHUNK):
+        query = select(Stage.key).where(Stage.key.in_(keys[start : start + _CHUNK]), Stage.status != "pending")
+        ended.update(session.scalars(query))
+    return ended
+
+
+def _evaluation_values(stage: StagePlan) -> dict[str, Any]:
+    architecture = stage.architecture
+    return {
+        "float_key": stage.key,
+        "task": stage.task.name,
+        "task_version": stage.task.version,
+        "architecture": architecture.name,
+        "block": architecture.block,
+        "depth": architecture.depth,
+        "width": architecture.width,
+        "parameters": parameters(architecture.layers(stage.task)),
+        "seed": stage.seed,
+        "float_recipe_hash": stage.recipe.float_part.hash(),
+        "status": "queued",
+    }
+
+
+def _stage_values(stage: StagePlan, evaluation_id: int) -> dict[str, Any]:
+    return {
+        "key": stage.key,
+        "evaluation_id": evaluation_id,
+        "bit_widths": str(stage.bit_widths),
+        "recipe": stage.recipe.model_dump(mode="json"),
+        "retraining_recipe_hash": None if stage.bit_widths.is_float else stage.recipe.retraining.hash(),
+        "status": "pending",
+        "epochs": stage.epochs,
+    }
+
+
+def _insert_missing(
+    session: Session, table: type[Evaluation | Stage], unique: str, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Inserts rows whose unique value is not there yet, in its order, so that two inserts never wait for each other."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    ordered = sorted(rows, key=lambda row: str(row[unique]))
+    session.execute(insert(table).values(ordered).on_conflict_do_nothing(index_elements=[unique]))

@@ -1,0 +1,174 @@
+"""A worker: claims evaluations one after another and runs them, until it is told to stop.
+
+Where nothing is claimable it asks the running searches' engines for the next candidate. Torch is imported with the
+first evaluation.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
+
+from qcore import InvalidInput
+from qcore.provenance import versions
+from searcher import leases, results
+from searcher.database import database_now
+from searcher.leases import Lease, LeaseLost
+from searcher.proposals import propose_next
+from searcher.tables import Worker as WorkerRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from searcher.artifacts import Artifacts
+    from searcher.database import Database
+    from searcher.execution import Executor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How a worker runs."""
+
+    data_root: Path
+    artifacts: Artifacts
+    lease_seconds: float = 30.0
+    """How long after a worker's last sign of life another takes its evaluation over."""
+    poll_seconds: float = 0.5
+    """Pause between two looks for work."""
+    device: str = "cpu"
+    threads: int = 1
+    """Threads of one training run. One worker per core beats one worker with many threads."""
+
+
+class Worker:
+    """Runs evaluations in the calling thread; ``stop`` may be called from anywhere."""
+
+    def __init__(self, database: Database, settings: WorkerSettings) -> None:
+        self.id = secrets.token_hex(16)
+        self._database = database
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._executor: Executor | None = None
+
+    def stop(self) -> None:
+        """Asks the worker to end: it finishes the epoch it is in and hands its evaluation back."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Works until stopped."""
+        with self._database.write() as session:
+            session.add(
+                WorkerRow(
+                    id=self.id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    device=self._settings.device,
+                    versions=versions(),
+                )
+            )
+        while not self._stopping.is_set():
+            try:
+                busy = self.run_one()
+                if not busy:
+                    self._beat(None)
+            except SQLAlchemyError as error:
+                log.warning("the database does not answer: %s", error)
+                busy = False
+            if not busy:
+                self._stopping.wait(self._settings.poll_seconds)
+        self._beat(None, stopped=True)
+
+    def run_one(self) -> bool:
+        """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
+        with self._database.write() as session:
+            leases.bury_lost(session)
+            lease = leases.claim(session, self.id, self._settings.lease_seconds)
+        if lease is None:
+            return propose_next(self._database)
+        try:
+            with self._kept(lease) as keeper:
+                self._run_evaluation(lease, keeper)
+        except LeaseLost:
+            log.warning("evaluation %d: lease lost, dropped", lease.evaluation_id)
+        return True
+
+    def _run_evaluation(self, lease: Lease, keeper: _LeaseKeeper) -> None:
+        from searcher.execution import Executor, Interrupted
+
+        self._executor = self._executor or Executor(self._database, self._settings, self._stopping.is_set)
+        try:
+            self._executor.run(lease, keeper.check)
+        except Interrupted:
+            with self._database.write() as session:
+                leases.release(session, lease)
+            log.info("evaluation %d: handed back", lease.evaluation_id)
+        except (LeaseLost, SQLAlchemyError):
+            raise  # a database that is away is no fault of the evaluation: the lease ends and another attempt follows
+        except Exception as error:
+            log.exception("evaluation %d failed", lease.evaluation_id)
+            told = str(error) if isinstance(error, InvalidInput) else "".join(traceback.format_exception_only(error))
+            with self._database.write() as session:
+                results.fail_evaluation(session, lease, told.strip())
+
+    def _beat(self, evaluation_id: int | None, *, stopped: bool = False) -> None:
+        values = {"heartbeat_at": database_now(), "evaluation_id": evaluation_id}
+        if stopped:
+            values["stopped_at"] = database_now()
+        with self._database.write() as session:
+            session.execute(update(WorkerRow).where(WorkerRow.id == self.id).values(values))
+
+    @contextmanager
+    def _kept(self, lease: Lease) -> Iterator[_LeaseKeeper]:
+        def renew() -> None:
+            with self._database.write() as session:
+                leases.renew(session, lease, self._settings.lease_seconds)
+            self._beat(lease.evaluation_id)
+
+        keeper = _LeaseKeeper(lease, self._settings.lease_seconds / 3, renew)
+        keeper.start()
+        try:
+            yield keeper
+        finally:
+            keeper.end()
+
+
+class _LeaseKeeper(threading.Thread):
+    """Renews a lease at an interval, beside the training that it is for."""
+
+    def __init__(self, lease: Lease, interval_seconds: float, renew: Callable[[], None]) -> None:
+        super().__init__(name=f"lease-{lease.evaluation_id}", daemon=True)
+        self._lease, self._interval_seconds, self._renew = lease, interval_seconds, renew
+        self._ended, self._lost = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._renew()
+            except LeaseLost:
+                self._lost.set()
+                return
+            except SQLAlchemyError as error:
+                log.warning("evaluation %d: lease not renewed: %s", self._lease.evaluation_id, error)
+            self._ended.wait(self._interval_seconds)
+
+    def check(self) -> None:
+        """Raises LeaseLost once a renewal was refused."""
+        if self._lost.is_set():
+            raise LeaseLost(self._lease.evaluation_id)
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
