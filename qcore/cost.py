@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qcore.bit_widths import FLOAT, FLOAT_BITS, BitWidths
 from qcore.layer_bits import activation_bits, input_bits, weight_bits
@@ -84,14 +85,15 @@ def model_bytes(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: Quan
     return total
 
 
-class Description(TypedDict):
+@dataclass(frozen=True)
+class Description:
     """What ``quantrank describe`` says of an architecture."""
 
     architecture: str
     block: str
     depth: int
     width: int
-    blocks_per_group: list[int] | None
+    blocks_per_group: tuple[int, ...] | None
     parameters: int
     state_values: int
     macs: int
@@ -109,16 +111,15 @@ def describe(
     settings = settings or QuantizerSettings()
     layers = architecture.layers(task)
     widths = [FLOAT, *bit_widths]
-    blocks_per_group = architecture.blocks_per_group
-    return {
-        "architecture": architecture.name,
-        "block": architecture.block,
-        "depth": architecture.depth,
-        "width": architecture.width,
-        "blocks_per_group": None if blocks_per_group is None else list(blocks_per_group),
-        "parameters": parameters(layers),
-        "state_values": state_values(layers),
-        "macs": macs(layers),
-        "bit_operations": {str(bits): bit_operations(layers, bits, settings, task.input_bits) for bits in widths},
-        "model_bytes": {str(bits): model_bytes(layers, bits, settings) for bits in widths},
-    }
+    return Description(
+        architecture=architecture.name,
+        block=architecture.block,
+        depth=architecture.depth,
+        width=architecture.width,
+        blocks_per_group=architecture.blocks_per_group,
+        parameters=parameters(layers),
+        state_values=state_values(layers),
+        macs=macs(layers),
+        bit_operations={str(bits): bit_operations(layers, bits, settings, task.input_bits) for bits in widths},
+        model_bytes={str(bits): model_bytes(layers, bits, settings) for bits in widths},
+    )

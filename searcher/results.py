@@ -58,11 +58,14 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
     """
     searches = lock_searches_that_want(session, lease.evaluation_id)
     evaluation = held(session, lease)
-    stages = session.scalars(select(Stage).where(Stage.evaluation_id == evaluation.id).order_by(Stage.id)).all()
-    float_stage = next(stage for stage in stages if stage.bit_widths == "float")
-    for stage in sorted(stages, key=lambda stage: stage is not float_stage):
-        if stage.status == "pending" and any(_wants(search, stage) for search in searches):
-            return StageToTrain(stage.id, _plan(evaluation, stage), float_stage.status)
+    stages = stages_of_evaluation(session, evaluation.id)
+    pending = [stage for stage in stages if stage.status == "pending"]
+    for search in searches:
+        # In the order the search gave them: the bit widths that rank come first.
+        for bits in ("float", *search.bit_widths):
+            for stage in pending:
+                if stage.bit_widths == bits and _wants(search, stage):
+                    return StageToTrain(stage.id, _plan(evaluation, stage), stages[0].status)
     _end(session, evaluation, searches, "done", None)
     return None
 

@@ -1,0 +1,41 @@
+# `make demo` and `make test` work as the first command on a fresh clone: they create .venv and install into it.
+PYTHON ?= python3
+# Tested versions, if wanted: make setup CONSTRAINTS=constraints.txt
+CONSTRAINTS ?=
+# What `make demo` and `make serve` store lies in the checkout; another home is a variable away.
+export QUANTRANK_HOME ?= $(CURDIR)/.quantrank
+
+BIN := .venv/bin
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+
+.PHONY: setup demo serve test check format clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+	touch $@
+
+demo: setup
+	$(BIN)/quantrank search --task digits --parameter-budget 20000 --depths 8,14,20,11,29 --watch
+	@echo "The same leaderboard as a page: make serve, then http://127.0.0.1:8000"
+
+serve: setup
+	$(BIN)/quantrank serve --workers $(CORES)
+
+test: setup
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .quantrank build dist

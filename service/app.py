@@ -1,0 +1,32 @@
+"""The API and its pages as one FastAPI app. Imports neither torch nor an engine: workers train."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from service import problems
+from service.routes import evaluations, events, health, leaderboard, pages, searches, tasks
+
+if TYPE_CHECKING:
+    from searcher.database import Database
+    from service.settings import Settings
+
+
+def create_app(settings: Settings, database: Database) -> FastAPI:
+    """The app on a database whose tables are this release's."""
+    app = FastAPI(
+        title="quantrank",
+        version=version("quantrank"),
+        summary="Which architecture, within my parameter budget, still works after 2-bit quantization?",
+        responses=problems.PROBLEM_RESPONSES,
+    )
+    app.state.settings, app.state.database = settings, database
+    problems.install(app)
+    for resource in (searches, events, leaderboard, evaluations, tasks, health, pages):
+        app.include_router(resource.router)
+    app.mount("/static", StaticFiles(directory=pages.PAGES / "static"), name="static")
+    return app

@@ -1,0 +1,137 @@
+"""The ``quantrank`` command: its words. What a command does is in ``service.commands``, loaded when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Any
+
+BLOCK_HELP = "comma-separated block kinds (default: all that suit the task)"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns its exit status: 0, 1 for a failure, 2 for unusable input."""
+    parsed = _parser().parse_args(arguments)
+    command = importlib.import_module(f"service.commands.{parsed.command}")
+    from qcore.errors import InvalidInput
+
+    try:
+        status: int = command.run(parsed)
+    except InvalidInput as error:
+        print(f"quantrank: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, e.g. head, has seen enough
+        sys.stderr.close()
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quantrank",
+        description="Which architecture, within my parameter budget, still works after 2-bit quantization?",
+        epilog="Settings: QUANTRANK_HOME, _DATABASE_URL, _ARTIFACTS, _DATASETS, _URL, _LEASE_SECONDS. "
+        "`quantrank COMMAND --help` says more of each command.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    search = _add(commands, "search", "search the architectures within a budget and rank them")
+    search.add_argument("--task", required=True, help="name of a task, e.g. digits")
+    search.add_argument("--parameter-budget", type=int, required=True, metavar="N", help="most trainable parameters")
+    search.add_argument("--blocks", type=_names, help=BLOCK_HELP)
+    search.add_argument("--depths", type=_numbers, help="comma-separated depths L (default: each block's own list)")
+    search.add_argument("--widths", type=_numbers, help="comma-separated widths D (default: the widest that fits)")
+    search.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks (default: W2A2,W2AF,WFA2)")
+    search.add_argument("--engine", help="what proposes candidates (default: optuna)")
+    search.add_argument("--max-evaluations", type=int, metavar="N", help="most newly trained evaluations")
+    search.add_argument("--seeds", type=_numbers, help="comma-separated seeds (default: 0)")
+    search.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
+    search.add_argument("--watch", action="store_true", help="show progress until the end, then the leaderboard")
+    _add_url(search)
+
+    leaderboard = _add(commands, "leaderboard", "the leaderboard of a task, over all searches")
+    leaderboard.add_argument("--task", required=True)
+    leaderboard.add_argument("--recipe", help="a recipe's name (default: the task's first)")
+    leaderboard.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks")
+    leaderboard.add_argument("--max-parameters", type=int, metavar="N")
+    leaderboard.add_argument("--block")
+    _add_url(leaderboard)
+
+    describe = _add(commands, "describe", "parameters, MACs, bit operations and bytes of an architecture")
+    describe.add_argument("architecture", help="e.g. basic-L14-D40")
+    describe.add_argument("--task", required=True, help="its inputs and classes shape the network")
+    describe.add_argument("--bit-widths", type=_names, help="comma-separated (default: W2A2,W2AF,WFA2)")
+
+    candidates = _add(commands, "candidates", "the architectures within a budget")
+    candidates.add_argument("--task", required=True)
+    candidates.add_argument("--parameter-budget", type=int, required=True, metavar="N")
+    candidates.add_argument("--blocks", type=_names, help=BLOCK_HELP)
+    candidates.add_argument("--depths", type=_numbers)
+    candidates.add_argument("--widths", type=_numbers)
+    candidates.add_argument("--bit-widths", type=_names)
+
+    evaluate = _add(commands, "evaluate", "train one architecture and retrain it quantized, without a server")
+    evaluate.add_argument("architecture", help="e.g. basic-L8-D8")
+    evaluate.add_argument("--task", required=True)
+    evaluate.add_argument("--bit-widths", type=_names, help="comma-separated (default: W2A2,W2AF,WFA2)")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
+    _add_device(evaluate)
+
+    serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, help="0 for any free one (default: 8000)")
+    serve.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default: 1)")
+    serve.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
+    _add_device(serve)
+
+    worker = _add(commands, "worker", "run evaluations for a server, on this host", json=False)
+    worker.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
+    _add_device(worker)
+
+    db = _add(commands, "db", "look after the database")
+    db.add_argument("action", choices=["upgrade"], help="bring the tables to this release's")
+    return parser
+
+
+def _add(commands: Any, name: str, purpose: str, *, json: bool = True) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=purpose, description=purpose.capitalize() + ".")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_url(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="the server (default: QUANTRANK_URL, or the one running on this host)")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<index> (default: cpu)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one training run (default: 1)")
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _recipe(text: str) -> Any:
+    if not text.lstrip().startswith("{"):
+        return text
+    import json
+
+    return json.loads(text)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(message=f"quantrank {version('quantrank')}\n")

@@ -1,0 +1,34 @@
+"""``quantrank describe``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from qcore import Architecture, describe, get_task
+from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths
+from service.output import number, print_json, print_table
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Prints an architecture's costs on a task."""
+    bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
+    found = describe(Architecture.parse(arguments.architecture), get_task(arguments.task), bit_widths)
+    if arguments.json:
+        print_json(asdict(found))
+        return 0
+    print_table(
+        f"{found['architecture']} on {arguments.task}",
+        ["", "value"],
+        [
+            ["parameters", number(found.parameters)],
+            ["state values (with BN statistics)", number(found.state_values)],
+            ["MACs", number(found.macs)],
+            *[[f"bit operations, {bits}", number(count)] for bits, count in found.bit_operations.items()],
+            *[[f"model bytes, {bits}", number(count)] for bits, count in found.model_bytes.items()],
+        ],
+    )
+    return 0

@@ -1,0 +1,89 @@
+"""``quantrank evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qcore import Architecture, InvalidInput, get_task, stages_of
+from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
+from service.output import percent, print_json, print_table, progress_bar
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from qcore import CurvePoint, Stage
+
+
+def run(arguments: Namespace) -> int:
+    """Trains one architecture in float, retrains it at each of the bit widths, and prints the accuracies."""
+    task = get_task(arguments.task)
+    architecture = Architecture.parse(arguments.architecture)
+    architecture.layers(task)
+    recipe = resolve_recipe(task, arguments.recipe)
+    bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
+    if not 0 <= arguments.seed < 2**31:
+        raise InvalidInput("seed", arguments.seed, "is out of range", f"use 0 to {2**31 - 1}")
+    settings = Settings()
+    task.check(settings.data_root)
+
+    from qcore import evaluate
+    from service.devices import prepare_device
+
+    device = prepare_device(arguments.device, arguments.threads)
+    found: list[dict[str, Any]] = []
+    with progress_bar() as bar:
+        epochs = sum(stage.epochs for stage in stages_of(task, architecture, recipe, arguments.seed, bit_widths))
+        shown = bar.add_task(architecture.name, total=epochs)
+
+        def on_epoch(stage: Stage, _point: CurvePoint) -> None:
+            bar.update(shown, advance=1, description=f"{architecture.name} {stage.bit_widths}")
+
+        for stage, result in evaluate(
+            architecture,
+            task,
+            bit_widths,
+            recipe=recipe,
+            data_root=settings.data_root,
+            seed=arguments.seed,
+            device=device,
+            on_epoch=on_epoch,
+        ):
+            found.append(
+                {
+                    "bit_widths": str(stage.bit_widths),
+                    "status": result.status,
+                    "validation_accuracy": result.validation_accuracy,
+                    "test_accuracy": result.test_accuracy,
+                    "epochs": len(result.curve),
+                    "train_seconds": round(result.train_seconds, 3),
+                }
+            )
+    if arguments.json:
+        print_json(
+            {
+                "architecture": architecture.name,
+                "task": task.name,
+                "recipe": recipe.name,
+                "recipe_hash": recipe.hash(),
+                "seed": arguments.seed,
+                "accuracies": {each["bit_widths"]: each["test_accuracy"] for each in found},
+                "stages": found,
+            }
+        )
+        return 0
+    print_table(
+        f"{architecture.name} on {task.name}, recipe {recipe.name}, seed {arguments.seed}",
+        ["bit widths", "status", "validation %", "test %", "seconds"],
+        [
+            [
+                each["bit_widths"],
+                each["status"],
+                percent(each["validation_accuracy"]),
+                percent(each["test_accuracy"]),
+                f"{each['train_seconds']:.1f}",
+            ]
+            for each in found
+        ],
+    )
+    return 0

@@ -1,0 +1,40 @@
+"""``quantrank leaderboard``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from service.client import ServerError
+from service.output import print_json, print_leaderboard
+from service.servers import embedded_server, running_server
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Prints the leaderboard of a task over all searches of the server."""
+    settings = Settings()
+    try:
+        with ExitStack() as stack:
+            client = running_server(arguments.url, settings)
+            if client is None:  # results outlive the server that made them
+                client = stack.enter_context(embedded_server(settings, workers=0))
+            found = client.leaderboard(
+                arguments.task,
+                recipe=arguments.recipe,
+                bit_widths=",".join(arguments.bit_widths) if arguments.bit_widths else None,
+                max_parameters=arguments.max_parameters,
+                block=arguments.block,
+            )
+    except ServerError as error:
+        print(f"quantrank: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print_json(found)
+    else:
+        print_leaderboard(f"{found['task']}, recipe {found['recipe']['name']}", found)
+    return 0

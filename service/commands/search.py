@@ -1,0 +1,87 @@
+"""``quantrank search``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from service.client import Client, ServerError
+from service.output import number, print_json, print_leaderboard, progress_bar
+from service.servers import embedded_server, running_server, usable_cores
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+_FIELDS = (
+    "task",
+    "parameter_budget",
+    "blocks",
+    "depths",
+    "widths",
+    "bit_widths",
+    "engine",
+    "max_evaluations",
+    "seeds",
+    "recipe",
+)
+
+
+def run(arguments: Namespace) -> int:
+    """Posts a search; with ``--watch``, or on a server of its own, follows it and prints the leaderboard."""
+    given = {field: getattr(arguments, field) for field in _FIELDS}
+    request = {field: value for field, value in given.items() if value is not None}
+    settings = Settings()
+    try:
+        with ExitStack() as stack:
+            client = running_server(arguments.url, settings)
+            watch = arguments.watch or client is None
+            if client is None:
+                print("No server is running here: starting one for this search.", file=sys.stderr)
+                client = stack.enter_context(embedded_server(settings, usable_cores()))
+            search = client.post_search(request)
+            if not watch:
+                _print_posted(client, search, as_json=arguments.json)
+                return 0
+            try:
+                return _watch(client, search, as_json=arguments.json)
+            except KeyboardInterrupt:
+                print(f"\nSearch {search['id']} is not cancelled: it goes on whenever a server runs.", file=sys.stderr)
+                raise
+    except ServerError as error:
+        print(f"quantrank: {error}", file=sys.stderr)
+        return 1
+
+
+def _print_posted(client: Client, search: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(search)
+        return
+    candidates = search["progress"]["candidates"]
+    print(f"Search {search['id']}: {candidates} candidates. Watch it at {client.url}{search['links']['page']}")
+
+
+def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
+    with progress_bar() as bar:
+        shown = bar.add_task(f"search {search['id']}", total=search["progress"]["epochs_total"])
+        for kind, data in client.events(search["id"]):
+            if kind == "progress":
+                open_ones = [data["evaluations"].get(status, 0) for status in ("queued", "running")]
+                ended = sum(data["evaluations"].values()) - sum(open_ones)
+                bar.update(
+                    shown,
+                    total=data["epochs_total"],
+                    completed=data["epochs_done"],
+                    description=f"search {search['id']}: {ended} evaluations done",
+                )
+            elif kind in ("evaluation_failed", "evaluation_lost"):
+                bar.console.print(f"{data['architecture']}: {data.get('error') or kind.replace('_', ' ')}")
+    search = client.search(search["id"])
+    leaderboard = client.search_leaderboard(search["id"])
+    if as_json:
+        print_json({"search": search, "leaderboard": leaderboard})
+    else:
+        title = f"Search {search['id']}: {search['task']}, at most {number(search['parameter_budget'])} parameters"
+        print_leaderboard(title, leaderboard)
+    return 0 if search["status"] == "finished" and leaderboard["entries"] else 1

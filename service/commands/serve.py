@@ -1,0 +1,110 @@
+"""``quantrank serve``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from qcore import InvalidInput
+from searcher.schema import require_current, upgrade
+from service.app import create_app
+from service.commands.worker import stop_with_parent
+from service.devices import check_device_name
+from service.settings import DEFAULT_PORT, Settings
+from service.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+    from pathlib import Path
+
+MOST_WORKERS = 256
+
+
+def run(arguments: Namespace) -> int:
+    """Serves until SIGTERM or SIGINT, with worker processes beside the API."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    check_device_name(arguments.device, arguments.threads)
+    if not 0 <= arguments.workers <= MOST_WORKERS:
+        raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
+    settings = Settings()
+    database = settings.open_database()
+    if database.embedded:
+        upgrade(database)
+    else:
+        require_current(database)
+
+    listening = _listen(arguments.host, DEFAULT_PORT if arguments.port is None else arguments.port)
+    host, port = listening.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    supervisor = Supervisor(arguments.workers, ["--device", arguments.device, "--threads", str(arguments.threads)])
+
+    def ready() -> None:
+        _announce(settings.server_file, url)
+        print(f"quantrank is ready at {url}", flush=True)
+        supervisor.start()
+
+    server = _Server(
+        uvicorn.Config(
+            create_app(settings, database), log_level="warning", access_log=False, timeout_graceful_shutdown=2
+        ),
+        ready,
+    )
+    if arguments.exit_with_parent:
+        stop_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        server.run([listening])
+    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
+        pass
+    finally:
+        supervisor.stop()
+        _withdraw(settings.server_file, url)
+        database.dispose()
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that says when it answers, and leaves SIGTERM at a clean exit."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise InvalidInput(
+            "port", f"{host}:{port}", f"cannot be listened on ({error})", "choose another with --port, or --port 0"
+        ) from error
+    return listening
+
+
+def _announce(server_file: Path, url: str) -> None:
+    server_file.parent.mkdir(parents=True, exist_ok=True)
+    server_file.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+
+
+def _withdraw(server_file: Path, url: str) -> None:
+    try:
+        if json.loads(server_file.read_text()).get("url") == url:  # else another server has announced itself since
+            server_file.unlink()
+    except (OSError, ValueError):
+        pass

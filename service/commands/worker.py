@@ -1,0 +1,65 @@
+"""``quantrank worker``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from searcher.schema import require_current
+from searcher.worker import Worker, WorkerSettings
+from service.devices import check_device_name
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+_PARENT_CHECK_SECONDS = 1.0
+
+
+def run(arguments: Namespace) -> int:
+    """Works until SIGTERM or SIGINT; then finishes the epoch it is in and hands its evaluation back."""
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s worker {os.getpid()} %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    check_device_name(arguments.device, arguments.threads)
+    if arguments.device != "cpu":
+        from service.devices import prepare_device
+
+        prepare_device(arguments.device, arguments.threads)
+    settings = Settings()
+    database = settings.open_database()
+    require_current(database)
+    worker = Worker(
+        database,
+        WorkerSettings(
+            data_root=settings.data_root,
+            artifacts=settings.artifact_store,
+            lease_seconds=settings.lease_seconds,
+            device=arguments.device,
+            threads=arguments.threads,
+        ),
+    )
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: worker.stop())
+    if arguments.exit_with_parent:
+        stop_with_parent(worker.stop)
+    worker.run()
+    return 0
+
+
+def stop_with_parent(stop: Callable[[], None]) -> None:
+    """Calls ``stop`` once the process that started this one is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        pause = threading.Event()
+        while os.getppid() == parent:
+            pause.wait(_PARENT_CHECK_SECONDS)
+        stop()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,54 @@
+"""What routes are given: a session of one transaction, ended before the response goes out."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from sqlalchemy.orm import Session
+
+from searcher.database import Database
+from searcher.searches import get_search
+from searcher.tables import Search
+from service.problems import NotFound
+from service.settings import Settings
+
+MOST_ID = 2**63 - 1
+
+
+def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def get_settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _reading(database: Annotated[Database, Depends(get_database)]) -> Iterator[Session]:
+    with database.read() as session:
+        yield session
+
+
+def _writing(database: Annotated[Database, Depends(get_database)]) -> Iterator[Session]:
+    with database.write() as session:
+        yield session
+
+
+Reading = Annotated[Session, Depends(_reading, scope="function")]
+Writing = Annotated[Session, Depends(_writing, scope="function")]
+SettingsOf = Annotated[Settings, Depends(get_settings)]
+SearchId = Annotated[int, Path(ge=1, le=MOST_ID)]
+
+
+def _existing_search(session: Reading, search_id: SearchId) -> Search:
+    return found_search(get_search(session, search_id), search_id)
+
+
+def found_search(search: Search | None, search_id: int) -> Search:
+    if search is None:
+        raise NotFound(f"search {search_id}", "GET /searches lists those that do")
+    return search
+
+
+ExistingSearch = Annotated[Search, Depends(_existing_search)]

@@ -1,0 +1,44 @@
+"""The device a command trains on."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from qcore import InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+
+_PATTERN = re.compile(r"cpu|cuda(:\d{1,3})?", re.ASCII)
+MOST_THREADS = 1024
+
+
+def check_device_name(name: str, threads: int) -> None:
+    """Refuses what can be no device, without importing torch.
+
+    Raises:
+        InvalidInput: for an unknown name or an impossible number of threads.
+    """
+    if _PATTERN.fullmatch(name) is None:
+        raise InvalidInput("device", name, "is not a device", "use cpu, cuda or cuda:<index>")
+    if not 1 <= threads <= MOST_THREADS:
+        raise InvalidInput("threads", threads, "is out of range", f"use 1 to {MOST_THREADS}")
+
+
+def prepare_device(name: str, threads: int) -> torch.device:
+    """The torch device of that name, and as many threads for work on the CPU.
+
+    Raises:
+        InvalidInput: also for a device that this machine does not have.
+    """
+    check_device_name(name, threads)
+
+    import torch
+
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InvalidInput("device", name, f"is not here (this machine has {count} CUDA devices)", "use --device cpu")
+    torch.set_num_threads(threads)
+    return device

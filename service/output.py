@@ -1,0 +1,84 @@
+"""What commands print: tables for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.progress import Progress
+
+_UNKNOWN = "–"
+
+
+def print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with the first text column to the left and numbers to the right; never narrower than its content."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    sys.stdout.write(f"{title}\n")
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        numbers = all(row[index][:1].isdigit() or row[index][:1] in (_UNKNOWN, "-") for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # A narrow terminal wraps the lines; a cut number would be a wrong one.
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
+    console.print(table)
+
+
+def progress_bar() -> Progress:
+    """A progress bar on standard error, silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def percent(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.2f}"
+
+
+def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
+    """A leaderboard as REST answers it."""
+    bit_widths = leaderboard["bit_widths"]
+    ranking = bit_widths[0]
+    columns = ["rank", "architecture", "parameters", f"{ranking} val", *bit_widths, "float", "drop"]
+    rows = [
+        [
+            str(entry["rank"]),
+            entry["architecture"] + (" (diverged)" if entry["diverged"] else ""),
+            number(entry["parameters"]),
+            percent(entry["accuracy"][ranking]["validation"]),
+            *[percent(entry["accuracy"][bits]["test"]) for bits in bit_widths],
+            percent(entry["accuracy"]["float"]["test"]),
+            percent(entry["drop"]),
+        ]
+        for entry in leaderboard["entries"]
+    ]
+    if not rows:
+        print(f"{title}: no finished evaluation at {ranking} yet.")  # noqa: T201
+        return
+    print_table(f"{title} (test accuracy %, ranked by {ranking} validation accuracy)", columns, rows)

@@ -1,0 +1,35 @@
+// Keeps the leaderboard of a running search up to date: progress from the events themselves, the table from the server.
+"use strict";
+
+const board = document.getElementById("board");
+
+if (board && board.dataset.status === "running") {
+  const search = board.dataset.search;
+  const events = new EventSource(`/searches/${search}/events`);
+
+  async function refresh() {
+    const response = await fetch(`/searches/${search}/board`);
+    if (response.ok) board.innerHTML = await response.text();
+  }
+
+  events.addEventListener("progress", (event) => {
+    const now = JSON.parse(event.data);
+    const bar = document.getElementById("progress");
+    bar.max = now.epochs_total;
+    bar.value = now.epochs_done;
+    document.getElementById("told").textContent =
+      `${now.proposed} of ${now.candidates} candidates proposed, ${now.epochs_done} of ${now.epochs_total} epochs`;
+  });
+  events.addEventListener("stage_ended", refresh);
+  for (const kind of ["search_finished", "search_cancelled"]) {
+    events.addEventListener(kind, async () => {
+      events.close();
+      await refresh();
+      const status = document.querySelector(`[data-status-of="${search}"]`);
+      if (status) {
+        status.textContent = kind.replace("search_", "");
+        status.className = `status ${status.textContent}`;
+      }
+    });
+  }
+}

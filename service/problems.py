@@ -1,0 +1,132 @@
+"""Errors as ``application/problem+json`` (RFC 9457), each naming the field, the value and the remedy."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from qcore import InvalidInput
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
+
+log = logging.getLogger(__name__)
+
+_MOST_VALUE_CHARACTERS = 200
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field of a request."""
+
+    field: str
+    value: Any
+    problem: str
+    remedy: str
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = []
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in (400, 404, 422)
+}
+
+
+class NotFound(HTTPException):
+    """No such thing; says where to look."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(404, f"{what} does not exist; {remedy}")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app a problem document."""
+    app.add_exception_handler(InvalidInput, _invalid_input)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _respond(problem: Problem, headers: Any = None) -> Response:
+    # Escaped to ASCII: what a client sent may hold characters that no encoding takes.
+    content = json.dumps(problem.model_dump(), allow_nan=False)
+    return Response(content, problem.status, headers, media_type="application/problem+json")
+
+
+async def _invalid_input(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidInput)
+    told = FieldProblem(
+        field=error.field, value=_shown(error.value), problem=error.problem, remedy=_shortened(error.remedy, 2000)
+    )
+    return _respond(_unprocessable([told]))
+
+
+async def _invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _respond(_unprocessable([_field_problem(each) for each in error.errors()]))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    return _respond(Problem(title=title, status=error.status_code, detail=str(error.detail)), error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    detail = "This is a fault of the server; its log says more. Nothing was stored."
+    return _respond(Problem(title="Internal Server Error", status=500, detail=detail))
+
+
+def _unprocessable(errors: list[FieldProblem]) -> Problem:
+    detail = " / ".join(f"{each.field}: {each.problem}; {each.remedy}" for each in errors[:5])
+    return Problem(title="The request cannot be used as it is", status=422, detail=detail, errors=errors)
+
+
+def _field_problem(error: Any) -> FieldProblem:
+    kind, location = error["type"], [str(part) for part in error["loc"]]
+    # A union's branches are named in the location; users know the field alone.
+    path = [part for part in location[1:] if not part.startswith(("dict[", "constrained-", "function-"))]
+    field = _shortened(".".join(path) or location[0], 200)
+    if kind == "json_invalid":
+        return FieldProblem(
+            field="body", value=None, problem=f"is not JSON ({error['ctx']['error']})", remedy="send a JSON object"
+        )
+    if kind == "missing":
+        return FieldProblem(field=field, value=None, problem="is missing", remedy="add it")
+    if kind == "extra_forbidden":
+        return FieldProblem(
+            field=field, value=_shown(error["input"]), problem="is not a known field", remedy="leave it out"
+        )
+    message = str(error["msg"]).removeprefix("Input ")
+    remedy = "see /docs for what the field takes"
+    if message.startswith("should be "):
+        remedy, message = f"give {message.removeprefix('should be ')}", "is not acceptable"
+    return FieldProblem(field=field, value=_shown(error.get("input")), problem=message, remedy=remedy)
+
+
+def _shown(value: object) -> object:
+    """A value as it can stand in JSON, at a readable length."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**53 else "an integer beyond 2^53"
+    return _shortened(value if isinstance(value, str) else repr(value), _MOST_VALUE_CHARACTERS)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

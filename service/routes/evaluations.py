@@ -1,0 +1,22 @@
+"""Evaluations: stages, curves and where the results came from."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from searcher.results import curve_of, get_evaluation, searches_of_evaluation, stages_of_evaluation
+from service.dependencies import MOST_ID, Reading
+from service.problems import NotFound
+from service.schemas import EvaluationView
+
+router = APIRouter(tags=["evaluations"])
+
+
+@router.get("/evaluations/{evaluation_id}")
+def get_one(evaluation_id: Annotated[int, Path(ge=1, le=MOST_ID)], session: Reading) -> EvaluationView:
+    """One evaluation with its stages, learning curves and provenance."""
+    evaluation = get_evaluation(session, evaluation_id)
+    if evaluation is None:
+        raise NotFound(f"evaluation {evaluation_id}", "GET /searches/{id}/candidates lists a search's")
+    stages = [(stage, curve_of(session, stage.id)) for stage in stages_of_evaluation(session, evaluation_id)]
+    return EvaluationView.of(evaluation, searches_of_evaluation(session, evaluation_id), stages)

@@ -1,0 +1,35 @@
+"""The leaderboard of a task over all searches."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from qcore import InvalidInput, get_task
+from qcore.families import FAMILIES
+from searcher.leaderboard import task_leaderboard
+from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths
+from service.dependencies import MOST_ID, Reading
+from service.schemas import LeaderboardView
+
+router = APIRouter(tags=["leaderboard"])
+
+
+@router.get("/leaderboard")
+def get_leaderboard(
+    session: Reading,
+    task: Annotated[str, Query(description="Name of a task, as GET /tasks lists them.", examples=["digits"])],
+    recipe: Annotated[str | None, Query(description="A recipe's name; the task's default if not given.")] = None,
+    bit_widths: Annotated[str, Query(description="Comma-separated; the first ranks.")] = ",".join(DEFAULT_BIT_WIDTHS),
+    max_parameters: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
+    block: Annotated[str | None, Query(description="One block kind only.")] = None,
+) -> LeaderboardView:
+    """Every finished evaluation of a task and recipe, from whichever search, ranked by the first bit widths."""
+    found = get_task(task)
+    chosen = found.recipe(recipe) if recipe is not None else found.recipes[0]
+    names = bit_widths.split(",")
+    if block is not None and block not in FAMILIES:
+        raise InvalidInput("block", block, "is not a block kind", f"use one of {', '.join(found.blocks)}")
+    entries = task_leaderboard(
+        session, found, chosen, parse_bit_widths(names), max_parameters=max_parameters, block=block
+    )
+    return LeaderboardView.of(found.name, chosen, names, entries)

@@ -1,0 +1,69 @@
+"""Searches: posted, listed, watched, cancelled."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from searcher.leaderboard import search_leaderboard
+from searcher.request import SearchRequest, plan
+from searcher.searches import (
+    cancel_search,
+    candidates_of,
+    create_search,
+    list_searches,
+    progress,
+    search_recipe,
+)
+from service.dependencies import MOST_ID, ExistingSearch, Reading, SearchId, SettingsOf, Writing, found_search
+from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
+
+router = APIRouter(tags=["searches"])
+
+
+@router.post("/search", status_code=201)
+def post_search(request: SearchRequest, session: Writing, settings: SettingsOf, response: Response) -> SearchView:
+    """Starts a search: which architecture within the budget is best at the first of the bit widths?"""
+    resolved = plan(request)
+    if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
+        resolved.task.check(settings.data_root)
+    search = create_search(session, resolved)
+    response.headers["Location"] = f"/searches/{search.id}"
+    return SearchView.of(search, progress(session, search))
+
+
+@router.get("/searches")
+def get_searches(
+    session: Reading,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only searches older than this one.")] = None,
+) -> SearchList:
+    """Searches, newest first."""
+    found = list_searches(session, limit, before)
+    return SearchList(searches=[SearchView.of(search, progress(session, search)) for search in found])
+
+
+@router.get("/searches/{search_id}")
+def get_search(search: ExistingSearch, session: Reading) -> SearchView:
+    """A search and how far it is."""
+    return SearchView.of(search, progress(session, search))
+
+
+@router.post("/searches/{search_id}/cancel")
+def post_cancel(search_id: SearchId, session: Writing) -> SearchView:
+    """Ends a running search; work that another search wants goes on. An ended search stays as it is."""
+    search = found_search(cancel_search(session, search_id), search_id)
+    return SearchView.of(search, progress(session, search))
+
+
+@router.get("/searches/{search_id}/candidates")
+def get_candidates(search: ExistingSearch, session: Reading) -> CandidateList:
+    """Every feasible architecture of a search, with costs and evaluations."""
+    found = candidates_of(session, search)
+    return CandidateList(candidates=[CandidateView.of(search, *each) for each in found])
+
+
+@router.get("/searches/{search_id}/leaderboard")
+def get_search_leaderboard(search: ExistingSearch, session: Reading) -> LeaderboardView:
+    """A search's candidates, ranked by validation accuracy at its first bit widths."""
+    entries = search_leaderboard(session, search)
+    return LeaderboardView.of(search.task, search_recipe(search), search.bit_widths, entries)

@@ -1,0 +1,40 @@
+"""Tasks, and whether their data is there."""
+
+from fastapi import APIRouter
+
+from qcore import TASKS, DataMissing, Task
+from qcore.families import FAMILIES
+from service.dependencies import SettingsOf
+from service.schemas import DataView, RecipeView, TaskList, TaskView
+from service.settings import Settings
+
+router = APIRouter(tags=["tasks"])
+
+
+@router.get("/tasks")
+def get_tasks(settings: SettingsOf) -> TaskList:
+    """Tasks with their recipes and block kinds."""
+    return TaskList(tasks=[_view(task, settings) for task in TASKS.values()])
+
+
+def _view(task: Task, settings: Settings) -> TaskView:
+    return TaskView(
+        name=task.name,
+        version=task.version,
+        title=task.title,
+        input_shape=task.input_shape,
+        classes=task.classes,
+        train_examples=task.train_examples,
+        test_examples=task.test_examples,
+        blocks={block: FAMILIES[block].default_depths for block in task.blocks},
+        recipes=[RecipeView.of(recipe) for recipe in task.recipes],
+        data=_data(task, settings),
+    )
+
+
+def _data(task: Task, settings: Settings) -> DataView:
+    try:
+        task.check(settings.data_root)
+    except DataMissing as error:
+        return DataView(ready=False, remedy=str(error))
+    return DataView(ready=True, remedy=None)

@@ -1,0 +1,285 @@
+"""What REST answers with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from qcore import Architecture, BitWidths, Description, describe, get_task
+from qcore.recipe import QuantizerSettings, Recipe
+from searcher.leaderboard import Accuracy, Entry
+from searcher.searches import Progress, search_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from searcher.tables import Candidate, CurvePoint, Evaluation, Search, Stage
+
+
+class RecipeView(BaseModel):
+    """A recipe with the hash that identifies it."""
+
+    name: str
+    hash: str
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> RecipeView:
+        return cls(name=recipe.name, hash=recipe.hash(), settings=recipe.model_dump(mode="json", exclude={"name"}))
+
+
+class SearchView(BaseModel):
+    """A search and how far it is."""
+
+    id: int
+    status: str = Field(description="running, finished or cancelled")
+    task: str
+    parameter_budget: int
+    bit_widths: list[str] = Field(description="The first ranks.")
+    seeds: list[int]
+    engine: str
+    max_evaluations: int | None
+    recipe: RecipeView
+    progress: Progress
+    created_at: datetime
+    ended_at: datetime | None
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, search: Search, progress: Progress) -> SearchView:
+        path = f"/searches/{search.id}"
+        return cls(
+            id=search.id,
+            status=search.status,
+            task=search.task,
+            parameter_budget=search.parameter_budget,
+            bit_widths=search.bit_widths,
+            seeds=search.seeds,
+            engine=search.engine,
+            max_evaluations=search.max_evaluations,
+            recipe=RecipeView.of(search_recipe(search)),
+            progress=progress,
+            created_at=_time(search.created_at),
+            ended_at=None if search.ended_at is None else _time(search.ended_at),
+            links={
+                "self": path,
+                "candidates": f"{path}/candidates",
+                "leaderboard": f"{path}/leaderboard",
+                "events": f"{path}/events",
+                "cancel": f"{path}/cancel",
+                "page": f"/?search={search.id}",
+            },
+        )
+
+
+class SearchList(BaseModel):
+    """Searches, newest first."""
+
+    searches: list[SearchView]
+
+
+class EvaluationSummary(BaseModel):
+    """One seed of a candidate."""
+
+    id: int
+    seed: int
+    status: str = Field(description="queued, running, done, failed, lost or cancelled")
+    attempt: int
+    error: str | None
+
+
+class CandidateView(BaseModel):
+    """An architecture within the budget, its costs, and the evaluations proposed for it."""
+
+    costs: Description
+    evaluations: list[EvaluationSummary]
+
+    @classmethod
+    def of(cls, search: Search, candidate: Candidate, evaluations: Sequence[Evaluation]) -> CandidateView:
+        return cls(
+            costs=_costs(
+                candidate.architecture,
+                search.task,
+                tuple(search.bit_widths),
+                search_recipe(search).retraining.quantizers,
+            ),
+            evaluations=[
+                EvaluationSummary(
+                    id=each.id, seed=each.seed, status=each.status, attempt=each.attempt, error=each.error
+                )
+                for each in evaluations
+            ],
+        )
+
+
+class CandidateList(BaseModel):
+    """A search's candidates, in the order they were enumerated."""
+
+    candidates: list[CandidateView]
+
+
+class EntryView(BaseModel):
+    """One architecture on a leaderboard. Accuracies are percent, means over seeds."""
+
+    rank: int
+    architecture: str
+    block: str
+    depth: int
+    width: int
+    parameters: int
+    macs: int
+    bit_operations: dict[str, int]
+    model_bytes: dict[str, int]
+    seeds: list[int]
+    evaluations: list[int]
+    diverged: int
+    accuracy: dict[str, Accuracy]
+    drop: float | None = Field(description="Percentage points of test accuracy from float to the ranking bit widths.")
+    train_seconds: float
+
+
+class LeaderboardView(BaseModel):
+    """Finished evaluations of one task and recipe, ranked by validation accuracy at the first bit widths."""
+
+    task: str
+    recipe: RecipeView
+    bit_widths: list[str]
+    entries: list[EntryView]
+
+    @classmethod
+    def of(cls, task: str, recipe: Recipe, bit_widths: Sequence[str], entries: Sequence[Entry]) -> LeaderboardView:
+        views = []
+        for entry in entries:
+            costs = _costs(entry.architecture, task, tuple(bit_widths), recipe.retraining.quantizers)
+            views.append(
+                EntryView(
+                    rank=entry.rank,
+                    architecture=entry.architecture,
+                    block=entry.block,
+                    depth=entry.depth,
+                    width=entry.width,
+                    parameters=entry.parameters,
+                    macs=costs.macs,
+                    bit_operations=costs.bit_operations,
+                    model_bytes=costs.model_bytes,
+                    seeds=entry.seeds,
+                    evaluations=entry.evaluations,
+                    diverged=entry.diverged,
+                    accuracy=entry.accuracy,
+                    drop=entry.drop,
+                    train_seconds=entry.train_seconds,
+                )
+            )
+        return cls(task=task, recipe=RecipeView.of(recipe), bit_widths=list(bit_widths), entries=views)
+
+
+class CurvePointView(BaseModel):
+    """One epoch; the loss is null where it was no number."""
+
+    epoch: int
+    train_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+
+
+class StageView(BaseModel):
+    """One training run and where its result came from."""
+
+    bit_widths: str
+    key: str
+    status: str = Field(description="pending, done or diverged")
+    epochs: int
+    epochs_done: int
+    validation_accuracy: float | None
+    test_accuracy: float | None
+    train_seconds: float | None
+    recipe: RecipeView
+    provenance: dict[str, Any] | None
+    curve: list[CurvePointView]
+
+
+class EvaluationView(BaseModel):
+    """One architecture, task, float recipe and seed, with its stages."""
+
+    id: int
+    task: str
+    architecture: str
+    parameters: int
+    seed: int
+    status: str
+    attempt: int
+    error: str | None
+    searches: list[int]
+    stages: list[StageView]
+
+    @classmethod
+    def of(
+        cls, evaluation: Evaluation, searches: list[int], stages: Sequence[tuple[Stage, Sequence[CurvePoint]]]
+    ) -> EvaluationView:
+        return cls(
+            id=evaluation.id,
+            task=evaluation.task,
+            architecture=evaluation.architecture,
+            parameters=evaluation.parameters,
+            seed=evaluation.seed,
+            status=evaluation.status,
+            attempt=evaluation.attempt,
+            error=evaluation.error,
+            searches=searches,
+            stages=[
+                StageView(
+                    bit_widths=stage.bit_widths,
+                    key=stage.key,
+                    status=stage.status,
+                    epochs=stage.epochs,
+                    epochs_done=stage.epochs_done,
+                    validation_accuracy=stage.validation_accuracy,
+                    test_accuracy=stage.test_accuracy,
+                    train_seconds=stage.train_seconds,
+                    recipe=RecipeView.of(Recipe.model_validate(stage.recipe, strict=False)),
+                    provenance=stage.provenance,
+                    curve=[CurvePointView.model_validate(point, from_attributes=True) for point in curve],
+                )
+                for stage, curve in stages
+            ],
+        )
+
+
+class DataView(BaseModel):
+    """Whether a task's data set is on the server's host; a pool's workers have their own."""
+
+    ready: bool
+    remedy: str | None
+
+
+class TaskView(BaseModel):
+    """A data set that networks are compared on."""
+
+    name: str
+    version: str
+    title: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    train_examples: int
+    test_examples: int
+    blocks: dict[str, tuple[int, ...]] = Field(description="Block kinds that suit the task, with default depths.")
+    recipes: list[RecipeView] = Field(description="The default first.")
+    data: DataView
+
+
+class TaskList(BaseModel):
+    tasks: list[TaskView]
+
+
+@lru_cache(maxsize=4096)
+def _costs(architecture: str, task: str, bit_widths: tuple[str, ...], settings: QuantizerSettings) -> Description:
+    return describe(
+        Architecture.parse(architecture), get_task(task), [BitWidths.parse(bits) for bits in bit_widths], settings
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

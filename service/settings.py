@@ -1,0 +1,57 @@
+"""Settings, from the environment (``QUANTRANK_*``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from searcher.artifacts import Artifacts
+from searcher.database import Database
+
+DEFAULT_PORT = 8000
+
+
+class Settings(BaseSettings):
+    """Where quantrank keeps and finds things. Every field has a ``QUANTRANK_`` variable of its name."""
+
+    model_config = SettingsConfigDict(env_prefix="QUANTRANK_", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=lambda: user_data_path("quantrank", appauthor=False))
+    """The embedded database and, unless set apart, artifacts and data sets."""
+    database_url: str | None = None
+    """PostgreSQL for a pool; the embedded SQLite database under ``home`` if not given."""
+    artifacts: Path | None = None
+    """Training states and trained networks; shared by all workers of a pool."""
+    datasets: Path | None = None
+    """The data root."""
+    url: str | None = None
+    """Server that client commands talk to."""
+    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
+    """How long after a worker's last sign of life another takes its evaluation over."""
+
+    @property
+    def data_root(self) -> Path:
+        return (self.datasets or self.home / "datasets").absolute()
+
+    @property
+    def artifact_store(self) -> Artifacts:
+        return Artifacts((self.artifacts or self.home / "artifacts").absolute())
+
+    @property
+    def server_file(self) -> Path:
+        """Where a running server says its URL, for client commands on the same host."""
+        return self.home / "server.json"
+
+    def open_database(self) -> Database:
+        """The database these settings name.
+
+        Raises:
+            InvalidInput: when the URL is none.
+        """
+        if self.database_url is not None:
+            return Database(self.database_url)
+        self.home.mkdir(parents=True, exist_ok=True)
+        return Database(f"sqlite:///{self.home.absolute() / 'quantrank.db'}")
