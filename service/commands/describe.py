@@ -21,7 +21,7 @@ def run(arguments: Namespace) -> int:
         print_json(asdict(found))
         return 0
     print_table(
-        f"{found['architecture']} on {arguments.task}",
+        f"{found.architecture} on {arguments.task}",
         ["", "value"],
         [
             ["parameters", number(found.parameters)],

