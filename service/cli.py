@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quantrank",
         description="Which architecture, within my parameter budget, still works after 2-bit quantization?",
-        epilog="Settings: QUANTRANK_HOME, _DATABASE_URL, _ARTIFACTS, _DATASETS, _URL, _LEASE_SECONDS. "
+        epilog="Settings: QUANTRANK_HOME, _DATABASE_URL, _ARTIFACTS, _DATASETS, _URL, _PORT, _LEASE_SECONDS. "
         "`quantrank COMMAND --help` says more of each command.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, help="0 for any free one (default: 8000)")
+    serve.add_argument("--port", type=int, help="0 for any free one (default: QUANTRANK_PORT or 8000)")
     serve.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default: 1)")
     serve.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
     _add_device(serve)

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from service.client import Client, ServerError
-from service.settings import DEFAULT_PORT, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from service.settings import Settings
 
 _STOP_SECONDS = 20
 
@@ -23,7 +24,7 @@ def running_server(url: str | None, settings: Settings) -> Client | None:
     given = url or settings.url
     if given is not None:
         return Client(given)
-    for candidate in (_announced(settings), f"http://127.0.0.1:{DEFAULT_PORT}"):
+    for candidate in (_announced(settings), f"http://127.0.0.1:{settings.port}"):
         if candidate is not None and (client := Client(candidate)).is_up():
             return client
     return None

@@ -11,8 +11,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from searcher.artifacts import Artifacts
 from searcher.database import Database
 
-DEFAULT_PORT = 8000
-
 
 class Settings(BaseSettings):
     """Where quantrank keeps and finds things. Every field has a ``QUANTRANK_`` variable of its name."""
@@ -29,6 +27,8 @@ class Settings(BaseSettings):
     """The data root."""
     url: str | None = None
     """Server that client commands talk to."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Where `serve` listens, and client commands look for it, when they are not told."""
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     """How long after a worker's last sign of life another takes its evaluation over."""
 

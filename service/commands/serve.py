@@ -16,7 +16,7 @@ from searcher.schema import require_current, upgrade
 from service.app import create_app
 from service.commands.worker import stop_with_parent
 from service.devices import check_device_name
-from service.settings import DEFAULT_PORT, Settings
+from service.settings import Settings
 from service.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
     else:
         require_current(database)
 
-    listening = _listen(arguments.host, DEFAULT_PORT if arguments.port is None else arguments.port)
+    listening = _listen(arguments.host, settings.port if arguments.port is None else arguments.port)
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     supervisor = Supervisor(arguments.workers, ["--device", arguments.device, "--threads", str(arguments.threads)])
@@ -59,10 +59,11 @@ def run(arguments: Namespace) -> int:
     )
     if arguments.exit_with_parent:
         stop_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    # Uvicorn shuts down at these and then raises them again, for the handlers it found here: they have to return.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: None)
     try:
         server.run([listening])
-    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
-        pass
     finally:
         supervisor.stop()
         _withdraw(settings.server_file, url)
@@ -71,7 +72,7 @@ def run(arguments: Namespace) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it answers, and leaves SIGTERM at a clean exit."""
+    """Uvicorn that says when it answers."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)

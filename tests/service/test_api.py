@@ -1,0 +1,224 @@
+"""The REST API on both databases; no worker runs here, so searches stay as they are posted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select
+
+from searcher import tables
+from searcher.database import Database
+from service.app import create_app
+from service.settings import Settings
+
+BODY = {"task": "digits", "parameter_budget": 20_000}
+
+
+@pytest.fixture
+def client(database: Database, tmp_path: Path) -> Iterator[TestClient]:
+    # A pool's API does not look for data; here both backends should.
+    settings = Settings(home=tmp_path, database_url=None)
+    with TestClient(create_app(settings, database)) as client:
+        yield client
+
+
+def rows(database: Database) -> int:
+    with database.read() as session:
+        return sum(
+            session.scalars(select(func.count()).select_from(table)).one()
+            for table in tables.Base.metadata.sorted_tables
+        )
+
+
+def test_a_posted_search_is_there_to_be_read(client: TestClient) -> None:
+    posted = client.post("/search", json=BODY)
+
+    assert posted.status_code == 201
+    search = posted.json()
+    assert posted.headers["location"] == search["links"]["self"] == f"/searches/{search['id']}"
+    assert search["bit_widths"] == ["W2A2", "W2AF", "WFA2"]
+    assert search["status"] == "running"
+    assert client.get(search["links"]["self"]).json() == search
+    assert client.get("/searches").json() == {"searches": [search]}
+    assert client.get(search["links"]["leaderboard"]).json()["entries"] == []
+
+
+def test_candidates_are_all_within_the_budget_and_described(client: TestClient) -> None:
+    search = client.post("/search", json=BODY).json()
+
+    candidates = client.get(search["links"]["candidates"]).json()["candidates"]
+
+    assert len(candidates) == search["progress"]["candidates"]
+    assert {each["costs"]["block"] for each in candidates} == {"basic", "preact", "depthwise"}
+    assert all(each["costs"]["parameters"] <= BODY["parameter_budget"] for each in candidates)
+    assert all(each["evaluations"] == [] for each in candidates)
+
+
+def test_searches_are_listed_newest_first_and_page_by_page(client: TestClient) -> None:
+    ids = [client.post("/search", json=BODY).json()["id"] for _ in range(3)]
+
+    first = client.get("/searches", params={"limit": 2}).json()["searches"]
+    rest = client.get("/searches", params={"limit": 2, "before": first[-1]["id"]}).json()["searches"]
+
+    assert [each["id"] for each in first + rest] == ids[::-1]
+
+
+def test_a_cancelled_search_stays_cancelled(client: TestClient) -> None:
+    search = client.post("/search", json=BODY).json()
+
+    cancelled = client.post(search["links"]["cancel"]).json()
+
+    assert cancelled["status"] == "cancelled"
+    assert cancelled["ended_at"] is not None
+    assert client.post(search["links"]["cancel"]).json() == cancelled
+
+
+def test_events_end_with_the_search_and_resume_after_the_last_seen(client: TestClient) -> None:
+    search = client.post("/search", json=BODY).json()
+    client.post(search["links"]["cancel"])
+
+    events = _events(client.get(search["links"]["events"]).text)
+    stored = [event for event in events if "id" in event]
+    resumed = _events(client.get(search["links"]["events"], headers={"Last-Event-ID": stored[0]["id"]}).text)
+
+    assert [event["event"] for event in stored] == ["search_created", "search_cancelled"]
+    assert events[-1]["event"] == "progress" or events[-1] == stored[-1]
+    progress = next(event for event in events if event["event"] == "progress")
+    assert json.loads(progress["data"])["status"] == "cancelled"
+    assert [event["event"] for event in resumed if "id" in event] == ["search_cancelled"]
+
+
+@pytest.mark.parametrize("last", ["-1", "x", "9" * 50, "", "1e3"])
+def test_an_unusable_last_event_id_starts_somewhere_sensible(client: TestClient, last: str) -> None:
+    search = client.post("/search", json=BODY).json()
+    client.post(search["links"]["cancel"])
+
+    assert client.get(search["links"]["events"], headers={"Last-Event-ID": last}).status_code == 200
+
+
+BAD_BODIES: list[tuple[dict[str, Any], str]] = [
+    ({**BODY, "task": "cifar11"}, "task"),
+    ({**BODY, "task": 7}, "task"),
+    ({**BODY, "task": "\ud800"}, "task"),
+    ({"parameter_budget": 20_000}, "task"),
+    ({"task": "digits"}, "parameter_budget"),
+    ({**BODY, "parameter_budget": 0}, "parameter_budget"),
+    ({**BODY, "parameter_budget": -5}, "parameter_budget"),
+    ({**BODY, "parameter_budget": 10**12}, "parameter_budget"),
+    ({**BODY, "parameter_budget": 10**400}, "parameter_budget"),
+    ({**BODY, "parameter_budget": 50}, "parameter_budget"),
+    ({**BODY, "parameter_budget": "20000"}, "parameter_budget"),
+    ({**BODY, "parameter_budget": 2e4}, "parameter_budget"),
+    ({**BODY, "parameter_budget": True}, "parameter_budget"),
+    ({**BODY, "parameter_budget": None}, "parameter_budget"),
+    ({**BODY, "bit_widths": ["W2A2", "W3B1"]}, "bit_widths"),
+    ({**BODY, "bit_widths": ["W1A2"]}, "bit_widths"),
+    ({**BODY, "bit_widths": ["float"]}, "bit_widths"),
+    ({**BODY, "bit_widths": []}, "bit_widths"),
+    ({**BODY, "bit_widths": "W2A2"}, "bit_widths"),
+    ({**BODY, "bit_widths": ["W2A2", "W2A2"]}, "bit_widths"),
+    ({**BODY, "blocks": ["plain"]}, "blocks"),
+    ({**BODY, "blocks": []}, "blocks"),
+    ({**BODY, "depths": [9]}, "depths"),
+    ({**BODY, "widths": [1]}, "widths"),
+    ({**BODY, "engine": "magic"}, "engine"),
+    ({**BODY, "max_evaluations": 0}, "max_evaluations"),
+    ({**BODY, "seeds": [-1]}, "seeds.0"),
+    ({**BODY, "seeds": [1, 1]}, "seeds"),
+    ({**BODY, "recipe": "long"}, "recipe"),
+    ({**BODY, "recipe": 5}, "recipe"),
+    ({**BODY, "recipe": {"float_part": {"schedule": {"epochs": 0}}}}, "recipe.float_part.schedule.epochs"),
+    ({**BODY, "recipe": {"float_part": {"validation_share": 0.0}}}, "recipe.float_part.validation_share"),
+    ({**BODY, "recipe": {"speed": "fast"}}, "recipe.speed"),
+    ({**BODY, "colour": "red"}, "colour"),
+    ({"task": "cifar10", "parameter_budget": 1_100_000}, "task"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), BAD_BODIES, ids=lambda value: str(value)[:60])
+def test_bad_input_names_field_and_remedy_and_stores_nothing(
+    client: TestClient, database: Database, body: dict[str, Any], field: str
+) -> None:
+    answer = client.post("/search", content=json.dumps(body), headers={"content-type": "application/json"})
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert field in [error["field"] for error in problem["errors"]]
+    assert all(error["problem"] and error["remedy"] for error in problem["errors"])
+    assert problem["status"] == 422
+    assert field in problem["detail"]
+    assert rows(database) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"task": NaN}', b"\xff\xfe", b"[" * 50_000])
+def test_a_body_that_is_no_json_object_is_a_problem_too(client: TestClient, content: bytes) -> None:
+    answer = client.post("/search", content=content, headers={"content-type": "application/json"})
+
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "path", ["/searches/999", "/searches/999/leaderboard", "/searches/999/events", "/evaluations/999", "/?search=999"]
+)
+def test_what_does_not_exist_says_where_to_look(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "999 does not exist" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/searches/0", "/searches/x", f"/searches/{10**30}", f"/evaluations/{2**63}"])
+def test_an_impossible_id_is_a_problem(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({}, "task"),
+        ({"task": "x"}, "task"),
+        ({"task": "digits", "bit_widths": "W2A2,"}, "bit_widths"),
+        ({"task": "digits", "recipe": "x"}, "recipe"),
+        ({"task": "digits", "block": "x"}, "block"),
+        ({"task": "digits", "max_parameters": "0"}, "max_parameters"),
+    ],
+)
+def test_a_leaderboard_of_nothing_known_is_a_problem(client: TestClient, query: dict[str, str], field: str) -> None:
+    answer = client.get("/leaderboard", params=query)
+
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_tasks_say_whether_their_data_is_there(client: TestClient) -> None:
+    tasks = {task["name"]: task for task in client.get("/tasks").json()["tasks"]}
+
+    assert set(tasks) == {"digits", "fashion-mnist", "fashion-mnist-14", "cifar10", "rings"}
+    assert tasks["digits"]["data"] == {"ready": True, "remedy": None}
+    assert tasks["cifar10"]["data"]["ready"] is False
+    assert "data_batch_1" in tasks["cifar10"]["data"]["remedy"]
+    assert tasks["rings"]["blocks"].keys() == {"plain", "residual"}
+
+
+def test_health_names_the_service(client: TestClient) -> None:
+    assert client.get("/healthz").json()["service"] == "quantrank"
+
+
+def test_the_page_is_useful_before_the_first_search(client: TestClient) -> None:
+    page = client.get("/")
+
+    assert page.status_code == 200
+    assert "quantrank search --task digits" in page.text
+
+
+def _events(text: str) -> list[dict[str, str]]:
+    blocks = [block for block in text.replace("\r\n", "\n").split("\n\n") if "event:" in block]
+    return [dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in blocks]

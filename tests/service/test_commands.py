@@ -1,0 +1,159 @@
+"""The command line, as others script against it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli import main
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("DATABASE_URL", "ARTIFACTS", "DATASETS", "URL", "LEASE_SECONDS"):
+        monkeypatch.delenv(f"QUANTRANK_{name}", raising=False)
+    monkeypatch.setenv("QUANTRANK_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    return capsys.readouterr().err
+
+
+def test_describe_prints_the_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, "describe", "basic-L14-D40", "--task", "cifar10")
+
+    assert found["architecture"] == "basic-L14-D40"
+    assert found["parameters"] == 1_087_090
+    assert found["state_values"] == 1_089_890
+    assert found["blocks_per_group"] == [2, 2, 2]
+    assert {"macs", "bit_operations", "model_bytes"} <= found.keys()
+    assert "W2A2" in found["bit_operations"]
+    assert found["model_bytes"]["float"] == 4 * found["parameters"]
+
+
+def test_describe_prints_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "plain-L6-D128", "--task", "rings"]) == 0
+
+    assert "66,690" in capsys.readouterr().out
+
+
+def test_candidates_are_the_widest_within_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, "candidates", "--task", "cifar10", "--parameter-budget", "1100000")
+
+    names = {each["architecture"] for each in found}
+    assert {"basic-L14-D40", "preact-L20-D32", "depthwise-L38-D32"} <= names
+    assert all(each["parameters"] <= 1_100_000 for each in found)
+    assert len({(each["block"], each["depth"]) for each in found}) == len(found) == 21
+
+
+def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = json.dumps({"float_part": {"schedule": {"epochs": 2}}, "retraining": {"schedule": {"epochs": 2}}})
+    arguments = ["evaluate", "basic-L8-D4", "--task", "digits", "--bit-widths", "W2A2,WFA4", "--recipe", recipe]
+
+    found = printed(capsys, *arguments)
+    again = printed(capsys, *arguments, "--seed", "0")
+    other = printed(capsys, *arguments, "--seed", "1")
+
+    assert list(found["accuracies"]) == ["float", "W2A2", "WFA4"]
+    assert all(0 <= accuracy <= 100 for accuracy in found["accuracies"].values())
+    assert found["accuracies"] == again["accuracies"]
+    assert found["accuracies"] != other["accuracies"]
+    assert [stage["epochs"] for stage in found["stages"]] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["describe", "basic-L15-D40", "--task", "cifar10"], "L14"),
+        (["describe", "basic", "--task", "cifar10"], "<block>-L<depth>-D<width>"),
+        (["describe", "plain-L3-D8", "--task", "cifar10"], "basic, preact, depthwise"),
+        (["describe", "basic-L8-D8", "--task", "mnist"], "digits"),
+        (["describe", "basic-L8-D8", "--task", "digits", "--bit-widths", "W1A1"], "2 to 8 bits"),
+        (["candidates", "--task", "digits", "--parameter-budget", "0"], "parameter_budget"),
+        (["candidates", "--task", "digits", "--parameter-budget", "9"], "use at least"),
+        (["evaluate", "basic-L8-D8", "--task", "cifar10"], "data_batch_1"),
+        (["evaluate", "basic-L8-D8", "--task", "digits", "--seed", "-1"], "seed"),
+        (["evaluate", "basic-L8-D8", "--task", "digits", "--recipe", "fast"], "short"),
+        (["evaluate", "basic-L8-D8", "--task", "digits", "--device", "tpu"], "cpu, cuda"),
+        (["evaluate", "basic-L8-D8", "--task", "digits", "--device", "cuda:99"], "--device cpu"),
+        (["serve", "--workers", "-1"], "workers"),
+        (["serve", "--host", "203.0.113.1"], "--port"),
+        (["leaderboard", "--task", "digits", "--url", "localhost:1"], "http://"),
+    ],
+)
+def test_unusable_input_ends_with_status_2_and_the_remedy(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert told in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("option", ["--depths=8,x", "--recipe={", "--seeds="])
+def test_an_option_of_the_wrong_form_is_named(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["search", "--task", "digits", "--parameter-budget", "9", option])
+
+    assert option.split("=")[0] in capsys.readouterr().err
+
+
+def test_no_server_at_the_url_is_a_failure_that_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", "--task", "digits", "--url", "http://127.0.0.1:9"]) == 1
+
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_an_unreachable_database_is_named_without_its_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTRANK_DATABASE_URL", "postgresql://user:secret@127.0.0.1:9/quantrank")
+
+    told = refused(capsys, "worker")
+
+    assert "QUANTRANK_DATABASE_URL" in told
+    assert "secret" not in told
+
+
+def test_db_upgrade_makes_the_tables(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    first = printed(capsys, "db", "upgrade")
+
+    assert printed(capsys, "db", "upgrade") == first
+    assert (home / "quantrank.db").is_file()
+
+
+def test_a_worker_refuses_a_database_without_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "quantrank db upgrade" in refused(capsys, "worker")
+
+
+IMPORTS = """
+import sys
+import service.cli
+{action}
+heavy = {{"torch", "torchvision", "ray", "optuna", "sklearn", "scipy"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "",
+        "service.cli._parser().format_help()",
+        "assert service.cli.main(['describe', 'basic-L8-D8', '--task', 'digits']) == 0",
+        "assert service.cli.main(['candidates', '--task', 'rings', '--parameter-budget', '90000']) == 0",
+        "import service.commands.serve, service.commands.worker, service.commands.search, service.commands.leaderboard",
+    ],
+)
+def test_torch_and_engines_are_not_imported_until_a_computation_needs_them(action: str) -> None:
+    program = IMPORTS.format(action=action)
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,140 @@
+"""``quantrank serve`` and ``quantrank search`` as real processes, with real training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+QUANTRANK = [sys.executable, "-m", "service"]
+RECIPE = {"float_part": {"schedule": {"epochs": 3}}, "retraining": {"schedule": {"epochs": 2}}}
+SMALL = ["--task", "digits", "--parameter-budget", "4000", "--blocks", "basic", "--depths", "8"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUANTRANK_")}
+    home = str(tmp_path / "home")
+    # A port nobody listens on: these tests must not meet a server that a developer has running.
+    return {**inherited, "QUANTRANK_HOME": home, "QUANTRANK_PORT": "9", "QUANTRANK_LEASE_SECONDS": "2"}
+
+
+@contextmanager
+def serving(environment: dict[str, str], *arguments: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    server = subprocess.Popen(
+        [*QUANTRANK, "serve", "--port", "0", *arguments], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().split("ready at ")[1].strip()
+        with httpx.Client(base_url=url, timeout=30) as http:
+            yield server, http
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def run(environment: dict[str, str], *arguments: str) -> Any:
+    ended = subprocess.run(
+        [*QUANTRANK, *arguments, "--json"], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def events(http: httpx.Client, search_id: int) -> list[str]:
+    """Kinds of a search's events, once it has ended."""
+    with http.stream("GET", f"/searches/{search_id}/events", timeout=120) as stream:
+        return [line.removeprefix("event: ") for line in stream.iter_lines() if line.startswith("event: ")]
+
+
+def test_a_search_runs_through_a_server_and_again_from_stored_results(environment: dict[str, str]) -> None:
+    with serving(environment) as (_, http):
+        url = str(http.base_url)
+        first = run(environment, "search", *SMALL, "--recipe", json.dumps(RECIPE), "--watch", "--url", url)
+        again = run(environment, "search", *SMALL, "--recipe", json.dumps(RECIPE), "--watch", "--url", url)
+        entry = first["leaderboard"]["entries"][0]
+        evaluation = http.get(f"/evaluations/{entry['evaluations'][0]}").json()
+        page = http.get(f"/?search={first['search']['id']}").text
+
+    assert first["search"]["status"] == "finished"
+    assert entry["rank"] == 1
+    assert entry["parameters"] <= 4000
+    assert list(entry["accuracy"]) == ["float", "W2A2", "W2AF", "WFA2"]
+    assert again["leaderboard"]["entries"] == first["leaderboard"]["entries"]
+    assert again["search"]["id"] != first["search"]["id"]
+    assert evaluation["searches"] == [first["search"]["id"], again["search"]["id"]]
+    assert [stage["status"] for stage in evaluation["stages"]] == ["done"] * 4
+    assert [len(stage["curve"]) for stage in evaluation["stages"]] == [3, 2, 2, 2]
+    assert {"torch", "threads", "device", "numerics"} <= evaluation["stages"][0]["provenance"].keys()
+    assert entry["architecture"] in page
+
+
+def test_a_search_without_a_server_starts_one_and_leaves_none(environment: dict[str, str]) -> None:
+    found = run(environment, "search", *SMALL, "--recipe", json.dumps(RECIPE))
+    board = run(environment, "leaderboard", "--task", "digits")
+
+    assert found["search"]["status"] == "finished"
+    assert board["entries"] == []  # the task's leaderboard is that of its own recipes
+    assert not (Path(environment["QUANTRANK_HOME"]) / "server.json").exists()
+
+
+def test_a_killed_worker_is_replaced_and_the_search_ends(environment: dict[str, str]) -> None:
+    recipe = {"float_part": {"schedule": {"epochs": 20}}, "retraining": {"schedule": {"epochs": 2}}}
+    with serving(environment) as (server, http):
+        body = {"task": "digits", "parameter_budget": 4000, "blocks": ["basic"], "depths": [8], "recipe": recipe}
+        search = http.post("/search", json=body).json()
+        with http.stream("GET", f"/searches/{search['id']}/events", timeout=60) as stream:
+            # The first progress that counts epochs: the worker is in the middle of the evaluation.
+            lines = (line.removeprefix("data: ") for line in stream.iter_lines() if '"epochs_done"' in line)
+            next(line for line in lines if json.loads(line)["epochs_done"] > 0)
+        os.kill(_child(server.pid), signal.SIGKILL)
+        kinds = events(http, search["id"])
+        evaluation = http.get("/evaluations/1").json()
+
+    assert kinds.count("evaluation_started") == 2
+    assert kinds[-2:] == ["search_finished", "progress"] or kinds[-1] == "search_finished"
+    assert evaluation["attempt"] == 2
+    assert [point["epoch"] for point in evaluation["stages"][0]["curve"]] == list(range(1, 21))
+
+
+def test_serve_stops_with_its_workers_at_sigterm(environment: dict[str, str]) -> None:
+    with serving(environment) as (server, _):
+        worker = _child(server.pid)
+        server.terminate()
+
+        assert server.wait(30) == 0
+        assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
+    with serving(environment, "--workers", "0") as (_, http):
+        port = str(http.base_url.port)
+        second = subprocess.run(
+            [*QUANTRANK, "serve", "--port", port], env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert second.returncode == 2
+    assert port in second.stderr
+    assert "--port" in second.stderr
+
+
+def _child(parent: int) -> int:
+    """The one process that ``parent`` started; there soon after it says it is ready."""
+    children = Path(f"/proc/{parent}/task").glob("*/children")
+    for _ in range(10_000):
+        found = [
+            pid for listing in Path(f"/proc/{parent}/task").glob("*/children") for pid in listing.read_text().split()
+        ]
+        if found:
+            return int(found[0])
+    raise AssertionError(f"{parent} started nothing: {list(children)}")
