@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,11 +131,10 @@ def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
 
 def _child(parent: int) -> int:
     """The one process that ``parent`` started; there soon after it says it is ready."""
-    children = Path(f"/proc/{parent}/task").glob("*/children")
-    for _ in range(10_000):
-        found = [
-            pid for listing in Path(f"/proc/{parent}/task").glob("*/children") for pid in listing.read_text().split()
-        ]
-        if found:
+    pause = threading.Event()
+    for _ in range(3000):
+        listings = Path(f"/proc/{parent}/task").glob("*/children")
+        if found := [pid for listing in listings for pid in listing.read_text().split()]:
             return int(found[0])
-    raise AssertionError(f"{parent} started nothing: {list(children)}")
+        pause.wait(0.01)
+    raise AssertionError(f"{parent} started nothing")

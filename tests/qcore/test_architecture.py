@@ -1,0 +1,145 @@
+"""Names of architectures: which exist, what they mean, and how the others are refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcore import TASKS, Architecture, InvalidInput, get_task
+
+# Layers per block, and how many more the smallest network has: L = step * B + 2 with B >= 1.
+STEP = {"basic": 6, "preact": 6, "depthwise": 9, "plain": 1, "residual": 1}
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> Architecture:
+    block = draw(st.sampled_from(sorted(STEP)))
+    blocks = draw(st.integers(1, 1998 // STEP[block]))
+    return Architecture(block, STEP[block] * blocks + 2, draw(st.integers(3, 8192)))
+
+
+@given(architectures())
+@settings(deadline=None, max_examples=200)
+def test_names_parse_back_to_the_architecture_they_name(architecture: Architecture) -> None:
+    assert Architecture.parse(architecture.name) == architecture
+
+
+def test_a_name_gives_block_kind_depth_and_width() -> None:
+    assert Architecture.parse("depthwise-L38-D32") == Architecture("depthwise", 38, 32)
+    assert Architecture("preact", 20, 31).name == "preact-L20-D31"
+
+
+@pytest.mark.parametrize("block", STEP)
+def test_a_family_has_exactly_the_depths_of_its_rule(block: str) -> None:
+    exist = set()
+    for depth in range(-3, 150):
+        try:
+            Architecture(block, depth, 16)
+        except InvalidInput as error:
+            assert error.field == "depth"
+            assert error.value == depth
+            continue
+        exist.add(depth)
+    assert exist == {STEP[block] * blocks + 2 for blocks in range(1, 150)} & set(range(150))
+
+
+@pytest.mark.parametrize("block", STEP)
+def test_a_refused_depth_names_the_nearest_depths_that_exist(block: str) -> None:
+    exist = [depth for depth in range(3, 200) if (depth - 2) % STEP[block] == 0]
+    for depth in set(range(1, 120)) - set(exist):
+        with pytest.raises(InvalidInput) as raised:
+            Architecture(block, depth, 16)
+        *_, below, above = (int(found) for found in re.findall(r"L(\d+)", raised.value.remedy))
+        nearest = [max((e for e in exist if e < depth), default=exist[0])]
+        nearest.append(exist[exist.index(nearest[0]) + 1])
+        assert [below, above] == nearest
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "remedy"),
+    [
+        ("bottleneck-L50-D64", "block", "basic, preact, depthwise, plain, residual"),
+        ("basic-L15-D40", "depth", "L14 or L20"),
+        ("depthwise-L14-D40", "depth", "L11 or L20"),
+        ("plain-L2-D40", "depth", "L3 or L4"),
+        ("basic-L2-D40", "depth", "L8 or L14"),
+        ("basic-L2006-D40", "depth", "use 1 to 2000"),
+        ("basic-L14-D2", "width", "use 3 to 8192"),
+        ("basic-L14-D8193", "width", "use 3 to 8192"),
+        ("basic-L14-D9999999", "width", "use 3 to 8192"),
+        *(
+            (name, "architecture", "e.g. basic-L14-D40")
+            for name in [
+                "",
+                "basic",
+                "basic-L14",
+                "basic-D40-L14",
+                "basic-L14-D",
+                "basic-L0-D40",
+                "basic-L14-D0",
+                "basic-L014-D40",
+                "basic-L14-D040",
+                "basic-L-14-D40",
+                "basic-L14.0-D40",
+                "Basic-L14-D40",
+                "basic-l14-d40",
+                " basic-L14-D40",
+                "basic-L14-D40\n",
+                "basic-L14-D40-D40",
+                "basic-L١٤-D40",  # Arabic-Indic digits, which int() reads
+                "basic-L１４-D40",  # full-width digits
+                "basic-L14-D" + "9" * 100_000,
+                "basic-L" + "1" * 100_000 + "-D40",
+            ]
+        ),
+    ],
+)
+def test_any_other_name_is_refused_with_the_field_and_the_remedy(name: str, field: str, remedy: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        Architecture.parse(name)
+    assert raised.value.field == field
+    assert remedy in raised.value.remedy
+    assert str(raised.value).startswith(f"{field}: {raised.value.value!r} ")
+    assert str(raised.value).endswith(raised.value.remedy)
+
+
+@given(st.from_regex(r"[a-z]{0,9}-?L?\d{0,9}-D\d{0,9}", fullmatch=True) | st.text(max_size=20))
+@settings(deadline=None, max_examples=300)
+def test_parsing_either_refuses_a_text_as_invalid_input_or_takes_it_as_its_canonical_name(text: str) -> None:
+    try:
+        parsed = Architecture.parse(text)
+    except InvalidInput:
+        return
+    assert parsed.name == text
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("basic-L8-D59", 1), ("basic-L56-D18", 9), ("preact-L32-D24", 5), ("depthwise-L29-D38", 3), ("depthwise-L110-D18", 12)],
+)
+def test_convolutional_networks_have_three_groups_of_the_blocks_that_table_5_prints(name: str, blocks: int) -> None:
+    assert Architecture.parse(name).blocks_per_group == (blocks, blocks, blocks)
+
+
+@pytest.mark.parametrize("block", ["plain", "residual"])
+def test_fully_connected_networks_have_no_groups(block: str) -> None:
+    assert Architecture(block, 4, 128).blocks_per_group is None
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("block", STEP)
+def test_a_network_has_layers_for_the_tasks_it_suits_and_is_refused_for_the_others(task: str, block: str) -> None:
+    architecture = Architecture(block, STEP[block] + 2, 4)
+    suits = {"plain", "residual"} if task == "rings" else {"basic", "preact", "depthwise"}
+    if block in suits:
+        layers = architecture.layers(get_task(task))
+        assert layers[0].shape == get_task(task).input_shape
+        assert layers[-1].shape == (get_task(task).classes, 1, 1)
+        return
+    with pytest.raises(InvalidInput, match=f"does not suit task {task}") as raised:
+        architecture.layers(get_task(task))
+    assert raised.value.field == "block"
+    assert all(other in raised.value.remedy for other in suits)

@@ -1,0 +1,292 @@
+"""Leases: one holder at a time, and nothing written by a former one."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from building import (
+    accept_stage,
+    at_once,
+    claim,
+    contents,
+    end_lease,
+    kinds,
+    nothing_to_claim,
+    post,
+    propose_candidates,
+    record_epoch,
+    rows,
+    stages_of,
+    status_of,
+    work,
+)
+from sqlalchemy import select
+
+from searcher import leases, results
+from searcher.database import database_now
+from searcher.leases import MOST_ATTEMPTS, Lease, LeaseLost
+from searcher.tables import Evaluation
+
+if TYPE_CHECKING:
+
+
+    from searcher.database import Database
+
+THREADS = 8
+
+
+def _evaluation(database: Database, evaluation_id: int) -> Evaluation:
+    (found,) = rows(database, Evaluation, id=evaluation_id)
+    return found
+
+
+def _now(database: Database) -> float:
+    with database.read() as session:
+        return session.scalars(select(database_now())).one()
+
+
+def _bury(database: Database) -> None:
+    with database.write() as session:
+        leases.bury_lost(session)
+
+
+def _die(database: Database, times: int) -> Lease:
+    """Claims the same evaluation again and again, each holder dying."""
+    for _ in range(times):
+        lease = claim(database)
+        end_lease(database, lease)
+    return lease
+
+
+def test_every_queued_evaluation_is_claimed_by_exactly_one_of_many_at_once(database: Database) -> None:
+    post(database, proposed=True, widths=list(range(3, 43)), parameter_budget=1_000_000)
+
+    def claim_all() -> list[Lease]:
+        taken = []
+        while True:
+            with database.write() as session:
+                lease = leases.claim(session, "worker", 1000.0)
+            if lease is None:
+                return taken
+            taken.append(lease)
+
+    taken = [lease for each in at_once(*[claim_all] * THREADS) for lease in each]
+    evaluations = rows(database, Evaluation)
+    assert len(evaluations) == 40
+    assert Counter(lease.evaluation_id for lease in taken) == Counter(each.id for each in evaluations)
+    assert {lease.evaluation_id: lease.token for lease in taken} == {each.id: each.lease_token for each in evaluations}
+    assert {(each.status, each.attempt) for each in evaluations} == {("running", 1)}
+
+
+def test_a_claim_takes_one_row_while_others_are_being_claimed(postgres_database: Database) -> None:
+    post(postgres_database, proposed=True)
+    with postgres_database.write() as one:
+        first = leases.claim(one, "one", 1000.0)
+        with postgres_database.write() as other:  # while the first claim holds its row locked
+            second = leases.claim(other, "other", 1000.0)
+    assert first is not None
+    assert second is not None
+    evaluations = rows(postgres_database, Evaluation)
+    assert [each.lease_token for each in evaluations] == [first.token, second.token, None, None, None]
+
+
+def test_an_ended_lease_is_taken_over_by_exactly_one_of_many_at_once(database: Database) -> None:
+    post(database, proposed=True, widths=[3])
+    end_lease(database, claim(database))
+
+    def take_over() -> Lease | None:
+        with database.write() as session:
+            return leases.claim(session, "worker", 1000.0)
+
+    taken = [lease for lease in at_once(*[take_over] * THREADS) if lease is not None]
+    assert len(taken) == 1
+    assert _evaluation(database, taken[0].evaluation_id).attempt == 2
+
+
+def test_evaluations_are_claimed_in_the_order_in_which_they_were_proposed(database: Database) -> None:
+    post(database, proposed=True)
+    claimed = [claim(database).evaluation_id for _ in range(5)]
+    assert claimed == [each.id for each in rows(database, Evaluation)]
+    assert nothing_to_claim(database)
+
+
+def test_a_claim_is_written_with_its_worker_and_its_end_by_the_database_clock(database: Database) -> None:
+    post(database, proposed=True)
+    before = _now(database)
+    lease = claim(database, seconds=500.0, worker_id="w" * 32)
+    evaluation = _evaluation(database, lease.evaluation_id)
+    assert (evaluation.status, evaluation.worker_id, evaluation.attempt) == ("running", "w" * 32, 1)
+    assert evaluation.lease_ends is not None
+    assert before + 500.0 <= evaluation.lease_ends <= _now(database) + 500.0
+
+
+def test_a_claimed_evaluation_is_not_claimable_until_its_lease_has_ended(database: Database) -> None:
+    post(database, proposed=True, widths=[3])
+    lease = claim(database)
+    assert nothing_to_claim(database)
+    end_lease(database, lease)
+    taken_over = claim(database, worker_id="another")
+    assert taken_over.evaluation_id == lease.evaluation_id
+    assert taken_over.token != lease.token
+    evaluation = _evaluation(database, lease.evaluation_id)
+    assert (evaluation.attempt, evaluation.worker_id) == (2, "another")
+    assert nothing_to_claim(database)
+
+
+Write = "Callable[[Session, Lease, int], Any]"
+WRITES: dict[str, Write] = {
+    "renew": lambda session, lease, _: leases.renew(session, lease, 1000.0),
+    "held": lambda session, lease, _: leases.held(session, lease),
+    "release": lambda session, lease, _: leases.release(session, lease),
+    "start_evaluation": lambda session, lease, _: results.start_evaluation(session, lease),
+    "next_stage": lambda session, lease, _: results.next_stage(session, lease),
+    "record_epoch": record_epoch,
+    "accept_stage": accept_stage,
+    "fail_evaluation": lambda session, lease, _: results.fail_evaluation(session, lease, "out of memory"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_whoever_lost_the_lease_writes_nothing(database: Database, write: str) -> None:
+    post(database, proposed=True, widths=[3])
+    lost = claim(database)
+    stage = stages_of(database, lost.evaluation_id)["float"]
+    end_lease(database, lost)
+    claim(database, worker_id="another")
+    before = contents(database)
+    with pytest.raises(LeaseLost), database.write() as session:
+        WRITES[write](session, lost, stage.id)
+    assert contents(database) == before
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_lease_on_an_evaluation_that_ended_writes_nothing(database: Database, write: str) -> None:
+    post(database, proposed=True, widths=[3])
+    lease = claim(database)
+    work(database, lease)
+    stage = stages_of(database, lease.evaluation_id)["float"]
+    before = contents(database)
+    with pytest.raises(LeaseLost), database.write() as session:
+        WRITES[write](session, lease, stage.id)
+    assert contents(database) == before
+
+
+def test_nobody_holds_an_evaluation_that_does_not_exist(database: Database) -> None:
+    with pytest.raises(LeaseLost), database.write() as session:
+        leases.held(session, Lease(1234, "token"))
+    with pytest.raises(LeaseLost), database.write() as session:
+        leases.renew(session, Lease(1234, "token"), 5.0)
+
+
+def test_a_write_of_the_holder_keeps_others_from_taking_over_in_the_middle_of_it(postgres_database: Database) -> None:
+    post(postgres_database, proposed=True, widths=[3])
+    lease = claim(postgres_database)
+    stage = stages_of(postgres_database, lease.evaluation_id)["float"]
+    end_lease(postgres_database, lease)
+    with postgres_database.write() as session:
+        record_epoch(session, lease, stage.id)
+        assert nothing_to_claim(postgres_database)
+    assert claim(postgres_database).evaluation_id == lease.evaluation_id
+
+
+def test_a_released_evaluation_is_queued_and_its_attempt_does_not_count(database: Database) -> None:
+    post(database, proposed=True, widths=[3])
+    for _ in range(MOST_ATTEMPTS + 2):
+        lease = claim(database)
+        assert _evaluation(database, lease.evaluation_id).attempt == 1
+        with database.write() as session:
+            leases.release(session, lease)
+        evaluation = _evaluation(database, lease.evaluation_id)
+        assert (evaluation.status, evaluation.attempt) == ("queued", 0)
+        assert (evaluation.lease_token, evaluation.lease_ends) == (None, None)
+
+
+def test_an_evaluation_is_given_up_after_the_last_attempt_and_its_search_ends(database: Database) -> None:
+    search_id = post(database, proposed=True, widths=[3])
+    lease = _die(database, MOST_ATTEMPTS)
+    assert nothing_to_claim(database)
+    _bury(database)
+    evaluation = _evaluation(database, lease.evaluation_id)
+    assert (evaluation.status, evaluation.attempt, evaluation.lease_token) == ("lost", MOST_ATTEMPTS, None)
+    assert evaluation.error is not None
+    assert "died 3 times" in evaluation.error
+    assert evaluation.ended_at is not None
+    assert status_of(database, search_id) == "finished"
+    assert kinds(database, search_id)[-2:] == ["evaluation_lost", "search_finished"]
+    with pytest.raises(LeaseLost), database.write() as session:
+        leases.renew(session, lease, 1000.0)
+
+
+def test_a_search_with_other_evaluations_goes_on_after_a_lost_one(database: Database) -> None:
+    search_id = post(database, proposed=True, widths=[3, 4])
+    first = claim(database)
+    end_lease(database, first)
+    for _ in range(MOST_ATTEMPTS - 1):
+        assert claim(database).evaluation_id == first.evaluation_id
+        end_lease(database, first)
+    _bury(database)
+    assert status_of(database, search_id) == "running"
+    work(database, claim(database))
+    assert status_of(database, search_id) == "finished"
+    assert [each.status for each in rows(database, Evaluation)] == ["lost", "done"]
+
+
+def test_burying_leaves_alone_what_is_held_or_may_be_tried_again(database: Database) -> None:
+    post(database, proposed=True, widths=[3])
+    lease = _die(database, MOST_ATTEMPTS - 1)
+    before = contents(database)
+    _bury(database)
+    assert contents(database) == before
+    lease = claim(database)
+    before = contents(database)
+    _bury(database)
+    assert contents(database) == before
+    with database.write() as session:
+        leases.held(session, lease)
+
+
+def test_an_evaluation_is_buried_once_by_many_at_once(database: Database) -> None:
+    search_id = post(database, proposed=True, widths=[3])
+    _die(database, MOST_ATTEMPTS)
+    at_once(*[lambda: _bury(database)] * THREADS)
+    assert kinds(database, search_id).count("evaluation_lost") == 1
+
+
+def test_a_lost_evaluation_is_tried_again_for_a_new_search(database: Database) -> None:
+    post(database, proposed=True, widths=[3])
+    lost = _die(database, MOST_ATTEMPTS)
+    _bury(database)
+    again = post(database, widths=[3])
+    propose_candidates(database, again)
+    lease = claim(database)
+    assert lease.evaluation_id == lost.evaluation_id
+    evaluation = _evaluation(database, lease.evaluation_id)
+    assert (evaluation.attempt, evaluation.error, evaluation.ended_at) == (1, None, None)
+    work(database, lease)
+    assert status_of(database, again) == "finished"
+
+
+def test_renewing_lets_the_lease_end_later_by_the_database_clock(database: Database) -> None:
+    post(database, proposed=True, widths=[3])
+    lease = claim(database, seconds=1000.0)
+    end_lease(database, lease)
+    before = _now(database)
+    with database.write() as session:
+        leases.renew(session, lease, 700.0)
+    ends = _evaluation(database, lease.evaluation_id).lease_ends
+    assert ends is not None
+    assert before + 700.0 <= ends <= _now(database) + 700.0
+    assert nothing_to_claim(database)
+
+
+def test_the_database_clock_counts_seconds_since_1970(database: Database) -> None:
+    assert abs(_now(database) - time.time()) < 60.0
+
+
+def test_the_database_clock_goes_on_within_a_transaction(database: Database) -> None:
+    with database.read() as session:
+        first = session.scalars(select(database_now())).one()
+        assert any(session.scalars(select(database_now())).one() > first for _ in range(100_000))

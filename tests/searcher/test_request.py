@@ -1,0 +1,222 @@
+"""Search requests: what is refused, what stands for what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from qcore import Architecture, BitWidths, InvalidInput, get_task
+from searcher.request import MOST_CANDIDATES, SearchRequest, parse_bit_widths, plan
+
+DIGITS = get_task("digits")
+FLOAT_HASH = DIGITS.recipes[0].float_part.hash()
+
+
+def _request(**fields: Any) -> SearchRequest:
+    return SearchRequest(**({"task": "digits", "parameter_budget": 20_000} | fields))
+
+
+def _refusal(**fields: Any) -> InvalidInput:
+    with pytest.raises(InvalidInput) as refused:
+        plan(_request(**fields))
+    return refused.value
+
+
+def test_task_and_budget_are_enough() -> None:
+    planned = plan(_request())
+    assert planned.task is DIGITS
+    assert planned.recipe == DIGITS.recipes[0]
+    assert [str(bits) for bits in planned.bit_widths] == ["W2A2", "W2AF", "WFA2"]
+    assert (planned.seeds, planned.engine, planned.max_evaluations) == ((0,), "optuna", None)
+    assert planned.parameter_budget == 20_000
+    assert {candidate.block for candidate in planned.candidates} == {"basic", "preact", "depthwise"}
+
+
+def test_a_plan_keeps_what_was_asked_in_its_order() -> None:
+    planned = plan(
+        _request(
+            bit_widths=["W4A8", "W2A2"], blocks=["basic"], depths=[8], widths=[4, 3], seeds=[7, 2], max_evaluations=3
+        )
+    )
+    assert planned.bit_widths == (BitWidths(4, 8), BitWidths(2, 2))
+    assert planned.candidates == (Architecture("basic", 8, 3), Architecture("basic", 8, 4))
+    assert (planned.seeds, planned.max_evaluations) == ((7, 2), 3)
+
+
+@pytest.mark.parametrize("field", ["parameter_budget", "max_evaluations"])
+@pytest.mark.parametrize("value", [True, 5000.0, 5000.5, "5000", 0, -1, 10**8 + 1, 10**400, float("inf"), [5000]])
+def test_a_number_of_another_type_or_out_of_range_is_refused(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _request(**{field: value})
+    assert [error["loc"] for error in refused.value.errors()] == [(field,)]
+
+
+@pytest.mark.parametrize("field", ["depths", "widths", "seeds"])
+@pytest.mark.parametrize("value", [True, 8.0, "8", None])
+def test_a_list_of_numbers_holds_nothing_else(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _request(**{field: [8, value]})
+    assert [error["loc"] for error in refused.value.errors()] == [(field, 1)]
+
+
+@pytest.mark.parametrize("text", ["true", "5000.0", '"5000"', "5e3", "null", "0", "-5"])
+def test_json_numbers_are_as_strict(text: str) -> None:
+    with pytest.raises(ValidationError):
+        SearchRequest.model_validate_json(f'{{"task": "digits", "parameter_budget": {text}}}')
+
+
+def test_the_bounds_themselves_are_taken() -> None:
+    assert _request(parameter_budget=1).parameter_budget == 1
+    assert _request(parameter_budget=10**8, max_evaluations=1, seeds=[0, 2**31 - 1]).parameter_budget == 10**8
+
+
+@pytest.mark.parametrize(
+    ("fields", "location"),
+    [
+        ({"task": 5}, ("task",)),
+        ({"task": None}, ("task",)),
+        ({"task": "d" * 65}, ("task",)),
+        ({"parameter_budget": None}, ("parameter_budget",)),
+        ({"engine": "random"}, ("engine",)),
+        ({"engine": None}, ("engine",)),
+        ({"bit_widths": "W2A2"}, ("bit_widths",)),
+        ({"bit_widths": None}, ("bit_widths",)),
+        ({"bit_widths": []}, ("bit_widths",)),
+        ({"bit_widths": ["W2A2"] * 17}, ("bit_widths",)),
+        ({"bit_widths": [22]}, ("bit_widths", 0)),
+        ({"blocks": []}, ("blocks",)),
+        ({"blocks": "basic"}, ("blocks",)),
+        ({"depths": []}, ("depths",)),
+        ({"depths": list(range(101))}, ("depths",)),
+        ({"widths": []}, ("widths",)),
+        ({"seeds": []}, ("seeds",)),
+        ({"seeds": [-1]}, ("seeds", 0)),
+        ({"seeds": [2**31]}, ("seeds", 0)),
+        ({"seeds": list(range(33))}, ("seeds",)),
+        ({"budget": 5000}, ("budget",)),
+    ],
+)
+def test_a_field_that_is_unknown_or_of_another_form_is_refused(
+    fields: dict[str, Any], location: tuple[str | int, ...]
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _request(**fields)
+    assert [error["loc"] for error in refused.value.errors()] == [location]
+
+
+@pytest.mark.parametrize("missing", ["task", "parameter_budget"])
+def test_task_and_budget_are_required(missing: str) -> None:
+    fields = {"task": "digits", "parameter_budget": 20_000}
+    del fields[missing]
+    with pytest.raises(ValidationError, match=missing):
+        SearchRequest(**fields)
+
+
+def test_a_request_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        _request().parameter_budget = 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "value", "remedy"),
+    [
+        ({"task": "mnist"}, "task", "mnist", "use one of digits"),
+        ({"seeds": [3, 1, 3]}, "seeds", 3, "name each once"),
+        ({"bit_widths": ["W2A2", "W4A4", "W2A2"]}, "bit_widths", "W2A2", "name each once"),
+        ({"bit_widths": ["W2A2", "float"]}, "bit_widths", "float", "leave it out"),
+        ({"bit_widths": ["WFAF"]}, "bit_widths", "WFAF", "2 to 8 bits"),
+        ({"bit_widths": ["W1A2"]}, "bit_widths", "W1A2", "2 to 8 bits"),
+        ({"bit_widths": ["W2A1"]}, "bit_widths", "W2A1", "2 to 8 bits"),
+        ({"bit_widths": ["W9A2"]}, "bit_widths", "W9A2", "2 to 8 bits"),
+        ({"bit_widths": ["w2a2"]}, "bit_widths", "w2a2", "2 to 8 bits"),
+        ({"bit_widths": [" W2A2"]}, "bit_widths", " W2A2", "2 to 8 bits"),
+        ({"bit_widths": [""]}, "bit_widths", "", "2 to 8 bits"),
+        ({"blocks": ["vgg"]}, "blocks", "vgg", "use basic"),
+        ({"parameter_budget": 10}, "parameter_budget", 10, "use at least 2965"),
+        ({"recipe": "long"}, "recipe", "long", "use one of short, paper"),
+        ({"recipe": {"name": 5}}, "recipe.name", 5, "short"),
+        ({"recipe": {"name": "long"}}, "recipe", "long", "use one of short, paper"),
+        ({"recipe": {"epochs": 5}}, "recipe.epochs", 5, "float_part, retraining"),
+        ({"recipe": {"float_part": 5}}, "recipe.float_part", 5, "give some of schedule"),
+        (
+            {"recipe": {"float_part": {"batch_size": True}}},
+            "recipe.float_part.batch_size",
+            True,
+            "GET /tasks",
+        ),
+        (
+            {"recipe": {"float_part": {"batch_size": "64"}}},
+            "recipe.float_part.batch_size",
+            "64",
+            "GET /tasks",
+        ),
+        (
+            {"recipe": {"retraining": {"quantizers": {"shortcut_bits": 1}}}},
+            "recipe.retraining.quantizers.shortcut_bits",
+            1,
+            "GET /tasks",
+        ),
+        (
+            {"recipe": {"float_part": {"validation_share": 0}}},
+            "recipe.float_part.validation_share",
+            0,
+            '"validation_share": 0.1',
+        ),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_with_field_and_remedy(
+    fields: dict[str, Any], field: str, value: object, remedy: str
+) -> None:
+    refused = _refusal(**fields)
+    assert refused.field == field
+    assert refused.value == value
+    assert remedy in refused.remedy
+
+
+def test_a_recipe_that_holds_nothing_out_is_refused_by_name_and_its_remedy_works() -> None:
+    refused = _refusal(task="cifar10", parameter_budget=100_000, recipe="paper")
+    assert refused.field == "recipe.float_part.validation_share"
+    assert '"name": "paper"' in refused.remedy
+    fixed = {"name": "paper", "float_part": {"validation_share": 0.1}}
+    planned = plan(_request(task="cifar10", parameter_budget=100_000, recipe=fixed))
+    assert planned.recipe.float_part.validation_share == 0.1
+    assert planned.recipe.float_part.schedule.epochs == 200
+
+
+def test_a_recipe_is_found_by_its_name() -> None:
+    assert plan(_request(recipe="paper")).recipe == DIGITS.recipe("paper")
+    assert plan(_request(recipe={"name": "paper"})).recipe == DIGITS.recipe("paper")
+
+
+def test_overrides_change_only_what_they_name() -> None:
+    changed = plan(_request(recipe={"retraining": {"schedule": {"epochs": 3}}})).recipe
+    assert changed.name == "short*"
+    assert changed.retraining.schedule.epochs == 3
+    assert changed.float_part.hash() == FLOAT_HASH
+    assert changed.retraining.hash() != DIGITS.recipes[0].retraining.hash()
+    schedule = DIGITS.recipes[0].retraining.schedule
+    assert changed.retraining.schedule == schedule.model_copy(update={"epochs": 3})
+
+
+def test_overrides_change_the_recipe_they_name() -> None:
+    changed = plan(_request(recipe={"name": "paper", "float_part": {"batch_size": 32}})).recipe
+    assert (changed.name, changed.float_part.batch_size, changed.float_part.schedule.epochs) == ("paper*", 32, 200)
+
+
+def test_overrides_that_change_nothing_leave_the_recipe_as_it_is() -> None:
+    assert plan(_request(recipe={"float_part": {"batch_size": 64}})).recipe == DIGITS.recipes[0]
+    assert plan(_request(recipe={})).recipe == DIGITS.recipes[0]
+
+
+def test_more_candidates_than_can_be_searched_are_refused() -> None:
+    fields = {"task": "rings", "parameter_budget": 10**8, "depths": list(range(3, 103)), "widths": list(range(3, 103))}
+    refused = _refusal(**fields)
+    assert (refused.field, refused.value) == ("widths", 20_000)
+    assert str(MOST_CANDIDATES) in refused.remedy
+    assert len(plan(_request(**fields, blocks=["plain"])).candidates) == MOST_CANDIDATES
+
+
+def test_bit_widths_come_in_their_order() -> None:
+    assert parse_bit_widths(["WFA8", "W3AF"]) == (BitWidths(None, 8), BitWidths(3, None))

@@ -1,0 +1,150 @@
+"""Enumerating candidates, against trying every width."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcore import Architecture, InvalidInput, get_task
+from qcore.cost import parameters
+from qcore.families import FAMILIES
+from searcher.space import enumerate_candidates
+
+DIGITS, RINGS = get_task("digits"), get_task("rings")
+TASK_OF = {"basic": DIGITS, "preact": DIGITS, "depthwise": DIGITS, "plain": RINGS, "residual": RINGS}
+BUDGETS = {"digits": 30_000, "rings": 30_000}
+"""The largest budget tried; ``_TRIED_WIDTHS`` goes well beyond what fits it."""
+_TRIED_WIDTHS = {"digits": range(3, 30), "rings": range(3, 200)}
+
+
+@cache
+def _parameters(block: str, depth: int, width: int) -> int:
+    return parameters(Architecture(block, depth, width).layers(TASK_OF[block]))
+
+
+def _brute_force(block: str, depth: int, budget: int) -> list[int]:
+    """All widths that fit, by trying every one."""
+    return [width for width in _TRIED_WIDTHS[TASK_OF[block].name] if _parameters(block, depth, width) <= budget]
+
+
+def _names(task_name: str, budget: int, **choice: list[int] | list[str]) -> list[str]:
+    return [each.name for each in enumerate_candidates(get_task(task_name), budget, **choice)]
+
+
+@pytest.mark.parametrize("task_name", ["digits", "rings"])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_candidates_are_the_widest_that_fit_at_every_default_depth_of_every_family(
+    task_name: str, data: st.DataObject
+) -> None:
+    task = get_task(task_name)
+    least = min(_parameters(block, FAMILIES[block].default_depths[0], 3) for block in task.blocks)
+    budget = data.draw(st.integers(least, BUDGETS[task_name]))
+    expected = [
+        f"{block}-L{depth}-D{max(fitting)}"
+        for block in task.blocks
+        for depth in FAMILIES[block].default_depths
+        if (fitting := _brute_force(block, depth, budget))
+    ]
+    assert _names(task_name, budget) == expected
+
+
+@pytest.mark.parametrize("block", TASK_OF)
+@settings(deadline=None, max_examples=20)
+@given(data=st.data())
+def test_with_every_width_given_the_candidates_are_all_that_fit(block: str, data: st.DataObject) -> None:
+    task, depths = TASK_OF[block], list(FAMILIES[block].default_depths[:3])
+    budget = data.draw(st.integers(_parameters(block, depths[0], 3), BUDGETS[task.name]))
+    widths = data.draw(st.permutations(_TRIED_WIDTHS[task.name]))
+    expected = [f"{block}-L{depth}-D{width}" for depth in depths for width in _brute_force(block, depth, budget)]
+    assert _names(task.name, budget, blocks=[block], depths=depths, widths=widths) == expected
+
+
+@pytest.mark.parametrize("block", TASK_OF)
+@settings(deadline=None, max_examples=20)
+@given(data=st.data())
+def test_the_widest_fits_a_large_budget_and_one_wider_does_not(block: str, data: st.DataObject) -> None:
+    depth = data.draw(st.sampled_from(FAMILIES[block].default_depths[:2]))
+    budget = data.draw(st.integers(_parameters(block, depth, 3), 5_000_000))
+    (widest,) = enumerate_candidates(TASK_OF[block], budget, [block], [depth])
+    assert _parameters(block, depth, widest.width) <= budget < _parameters(block, depth, widest.width + 1)
+
+
+def test_a_budget_that_the_widest_network_meets_exactly_is_enough_for_it() -> None:
+    exact = _parameters("basic", 8, 6)
+    assert _names("digits", exact, blocks=["basic"], depths=[8]) == ["basic-L8-D6"]
+    assert _names("digits", exact - 1, blocks=["basic"], depths=[8]) == ["basic-L8-D5"]
+
+
+def test_the_width_of_a_candidate_never_exceeds_the_widest_there_is() -> None:
+    assert _names("rings", 10**9, blocks=["plain"], depths=[3]) == ["plain-L3-D8192"]
+
+
+def test_given_widths_and_depths_may_repeat_and_come_in_any_order() -> None:
+    names = _names("digits", 50_000, blocks=["basic", "basic"], depths=[14, 8, 14], widths=[5, 3, 5])
+    assert names == ["basic-L8-D3", "basic-L8-D5", "basic-L14-D3", "basic-L14-D5"]
+
+
+def test_each_block_takes_the_given_depths_that_it_has() -> None:
+    names = _names("digits", 50_000, depths=[11, 8], widths=[3])
+    assert names == ["basic-L8-D3", "preact-L8-D3", "depthwise-L11-D3"]
+
+
+def test_depths_beside_the_default_ones_are_candidates_too() -> None:
+    assert _names("digits", 200_000, blocks=["basic"], depths=[38], widths=[3]) == ["basic-L38-D3"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "field", "value", "remedy"),
+    [
+        ({"blocks": ["basic", "vgg"]}, "blocks", "vgg", "use basic, preact, depthwise"),
+        ({"blocks": ["plain"]}, "blocks", "plain", "use basic, preact, depthwise"),
+        ({"depths": [8, 9]}, "depths", 9, "basic has L8, L14"),
+        ({"depths": [9]}, "depths", 9, "depthwise has L11, L20"),
+        ({"depths": [0]}, "depths", 0, "basic has L8"),
+        ({"depths": [-4]}, "depths", -4, "basic has L8"),
+        ({"depths": [10**9 * 6 + 2]}, "depths", 10**9 * 6 + 2, "basic has L8"),
+        ({"blocks": ["basic", "depthwise"], "depths": [8]}, "depths", [8], "depthwise has L11, L20"),
+        ({"blocks": ["basic"], "depths": [8, 11]}, "depths", 11, "basic has L8"),
+        ({"widths": [3, 2]}, "widths", 2, "use 3 to 8192"),
+        ({"widths": [8193]}, "widths", 8193, "use 3 to 8192"),
+        ({"widths": [-3]}, "widths", -3, "use 3 to 8192"),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_refused_with_field_and_remedy(
+    choice: dict[str, list[int] | list[str]], field: str, value: object, remedy: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        enumerate_candidates(DIGITS, 50_000, **choice)
+    assert refused.value.field == field
+    assert refused.value.value == value
+    assert remedy in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("task_name", "choice"),
+    [
+        ("digits", {}),
+        ("rings", {}),
+        ("digits", {"blocks": ["depthwise"]}),
+        ("digits", {"depths": [14, 20]}),
+        ("digits", {"widths": [9, 7, 30]}),
+        ("rings", {"blocks": ["residual"], "depths": [5], "widths": [10]}),
+    ],
+)
+def test_a_budget_that_fits_nothing_is_refused_with_the_least_that_does(
+    task_name: str, choice: dict[str, list[int] | list[str]]
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        _names(task_name, 1, **choice)
+    assert refused.value.field == "parameter_budget"
+    stated = re.fullmatch(r"use at least (\d+) \((.+)\)", refused.value.remedy)
+    assert stated is not None
+    least = int(stated[1])
+    assert stated[2] in _names(task_name, least, **choice)
+    with pytest.raises(InvalidInput, match="fits no candidate"):
+        _names(task_name, least - 1, **choice)
