@@ -6,6 +6,7 @@ A recipe has a float part and a retraining part, because the float stage serves 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,7 +22,12 @@ class _Part(BaseModel):
 
     def hash(self) -> str:
         """SHA-256 of the values, in hexadecimal; equal settings have equal hashes."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return _hash(self)
+
+
+@lru_cache(maxsize=1024)
+def _hash(part: _Part) -> str:
+    return hashlib.sha256(part.model_dump_json().encode()).hexdigest()
 
 
 class Schedule(_Part):

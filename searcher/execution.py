@@ -6,11 +6,10 @@ import logging
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from qcore import FLOAT
 from qcore.checkpoints import read_tensors, write_tensors
 from qcore.data import load_data
+from qcore.devices import prepare_device
 from qcore.provenance import provenance
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
 from searcher import results
@@ -36,9 +35,8 @@ class Executor:
     """Runs evaluations on one device; keeps the last data set from one to the next."""
 
     def __init__(self, database: Database, settings: WorkerSettings, stopping: Callable[[], bool]) -> None:
-        torch.set_num_threads(settings.threads)
+        self._device = prepare_device(settings.device, settings.threads)
         self._database, self._settings, self._stopping = database, settings, stopping
-        self._device = torch.device(settings.device)
         self._data: tuple[object, Data] | None = None
 
     def run(self, lease: Lease, check_lease: Callable[[], None]) -> None:

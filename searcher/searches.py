@@ -57,9 +57,13 @@ def create_search(session: Session, plan: SearchPlan) -> Search:
     session.add_all(candidates)
     session.flush()
     emit(session, [search], "search_created", candidates=len(candidates))
-    ended = _ended_keys(session, (stage for each in candidates for stage in _all_stages(search, each)))
-    for candidate in candidates:
-        if all(stage.key in ended for stage in _all_stages(search, candidate)):
+    wanted = [
+        {stage.key for seed in plan.seeds for stage in _stages(search, plan.recipe, candidate, seed)}
+        for candidate in candidates
+    ]
+    ended = _ended_keys(session, set().union(*wanted))
+    for candidate, keys in zip(candidates, wanted, strict=True):
+        if keys <= ended:
             propose(session, search, candidate)
     settle(session, search)
     return search
@@ -75,11 +79,11 @@ def list_searches(session: Session, limit: int, before_id: int | None = None) ->
     return list(session.scalars(query if before_id is None else query.where(Search.id < before_id)))
 
 
-def unproposed_candidates(session: Session, search: Search) -> list[Candidate]:
+def unproposed_candidates(session: Session, search: Search, limit: int | None = None) -> list[Candidate]:
     """Candidates that no evaluation was proposed for, in the order they were enumerated."""
     proposed = select(Proposal.candidate_id).where(Proposal.search_id == search.id)
     query = select(Candidate).where(Candidate.search_id == search.id, Candidate.id.not_in(proposed))
-    return list(session.scalars(query.order_by(Candidate.id)))
+    return list(session.scalars(query.order_by(Candidate.id).limit(limit)))
 
 
 def evaluations_left(session: Session, search: Search) -> int | None:
@@ -95,22 +99,30 @@ def propose(session: Session, search: Search, candidate: Candidate) -> None:
 
     The search's row is locked by the caller.
     """
-    left = evaluations_left(session, search)
-    plans = {stages[0].key: stages for stages in (_stages(search, candidate, seed) for seed in search.seeds)}
+    recipe, left = search_recipe(search), evaluations_left(session, search)
+    plans: dict[str, tuple[StagePlan, ...]] = {}
+    free: set[str] = set()
+    for seed in search.seeds:
+        stages = _stages(search, recipe, candidate, seed)
+        keys = {stage.key for stage in stages}
+        if _ended_keys(session, keys) == keys:
+            free.add(stages[0].key)
+        elif left == 0:
+            continue
+        elif left is not None:
+            left -= 1
+        plans[stages[0].key] = stages
+    if not plans:
+        return
     _insert_missing(session, Evaluation, "float_key", [_evaluation_values(stages[0]) for stages in plans.values()])
     query = select(Evaluation).where(Evaluation.float_key.in_(plans)).order_by(Evaluation.id).with_for_update()
     for evaluation in session.scalars(query.execution_options(populate_existing=True)).all():
-        stages = plans[evaluation.float_key]
-        free = _ended_keys(session, stages) == {stage.key for stage in stages}
-        if not free and left is not None:
-            if left == 0:
-                continue
-            left -= 1
+        stages, is_free = plans[evaluation.float_key], evaluation.float_key in free
         _insert_missing(session, Stage, "key", [_stage_values(stage, evaluation.id) for stage in stages])
-        if not free and evaluation.status not in OPEN:
+        if not is_free and evaluation.status not in OPEN:
             evaluation.status, evaluation.attempt = "queued", 0
             evaluation.error = evaluation.ended_at = None
-        session.add(Proposal(candidate_id=candidate.id, evaluation_id=evaluation.id, search_id=search.id, free=free))
+        session.add(Proposal(candidate_id=candidate.id, evaluation_id=evaluation.id, search_id=search.id, free=is_free))
     session.flush()
     emit(session, [search], "candidate_proposed", architecture=candidate.architecture)
 
@@ -120,7 +132,7 @@ def settle(session: Session, search: Search) -> None:
     session.flush()
     if search.status != "running" or _has_open_proposals(session, search):
         return
-    if evaluations_left(session, search) == 0 or not unproposed_candidates(session, search):
+    if evaluations_left(session, search) == 0 or not unproposed_candidates(session, search, limit=1):
         search.status, search.ended_at = "finished", session.scalars(select(database_now())).one()
         emit(session, [search], "search_finished")
 
@@ -232,22 +244,18 @@ def _has_open_proposals(session: Session, search: Search) -> bool:
     return session.scalars(query).first() is not None
 
 
-def _stages(search: Search, candidate: Candidate, seed: int) -> tuple[StagePlan, ...]:
+def _stages(search: Search, recipe: Recipe, candidate: Candidate, seed: int) -> tuple[StagePlan, ...]:
     return stages_of(
         get_task(search.task),
         Architecture(candidate.block, candidate.depth, candidate.width),
-        search_recipe(search),
+        recipe,
         seed,
         tuple(map(BitWidths.parse, search.bit_widths)),
     )
 
 
-def _all_stages(search: Search, candidate: Candidate) -> list[StagePlan]:
-    return [stage for seed in search.seeds for stage in _stages(search, candidate, seed)]
-
-
-def _ended_keys(session: Session, stages: Iterable[StagePlan]) -> set[str]:
-    keys = [stage.key for stage in stages]
+def _ended_keys(session: Session, wanted: Iterable[str]) -> set[str]:
+    keys = list(wanted)
     ended: set[str] = set()
     for start in range(0, len(keys), _CHUNK):
         query = select(Stage.key).where(Stage.key.in_(keys[start : start + _CHUNK]), Stage.status != "pending")

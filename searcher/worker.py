@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,11 +80,13 @@ class Worker:
                     versions=versions(),
                 )
             )
+        next_beat = 0.0
         while not self._stopping.is_set():
             try:
                 busy = self.run_one()
-                if not busy:
+                if not busy and time.monotonic() >= next_beat:
                     self._beat(None)
+                    next_beat = time.monotonic() + self._settings.lease_seconds / 3
             except SQLAlchemyError as error:
                 log.warning("the database does not answer: %s", error)
                 busy = False

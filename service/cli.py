@@ -119,7 +119,10 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of whole numbers") from None
 
 
 def _recipe(text: str) -> Any:
@@ -127,7 +130,10 @@ def _recipe(text: str) -> Any:
         return text
     import json
 
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a recipe's name nor a JSON object ({error})") from None
 
 
 class _Version(argparse.Action):

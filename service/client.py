@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+ENDING_EVENTS = ("search_finished", "search_cancelled")
+
 _TIMEOUT_SECONDS = 30.0
+_MOST_RECONNECTIONS = 10
+_RECONNECTION_PAUSE_SECONDS = 1.0
 
 
 class ServerError(Exception):
@@ -66,19 +71,26 @@ class Client:
         return self._json("GET", "/leaderboard", params={"task": task, **given})
 
     def events(self, search_id: int) -> Iterator[tuple[str, Any]]:
-        """(kind, data) of a search's events, from its beginning to its end; goes on where a connection breaks."""
+        """(kind, data) of a search's events, from its beginning to its end; goes on where a connection breaks.
+
+        Raises:
+            ServerError: when the server stays away.
+        """
         seen, broken = "0", 0
         while True:
+            reason = "the stream ended before the search"
             try:
                 for event_id, kind, data in self._stream(search_id, seen):
                     seen, broken = event_id or seen, 0
                     yield kind, data
+                    if kind in ENDING_EVENTS:
+                        return
             except httpx.TransportError as error:
-                broken += 1
-                if broken > 3:
-                    raise ServerError(f"{self.url} does not answer any more ({error})") from error
-                continue
-            return
+                reason = str(error)
+            broken += 1
+            if broken > _MOST_RECONNECTIONS:
+                raise ServerError(f"{self.url} does not answer any more ({reason})")
+            time.sleep(_RECONNECTION_PAUSE_SECONDS)
 
     def _stream(self, search_id: int, seen: str) -> Iterator[tuple[str | None, str, Any]]:
         headers = {"Last-Event-ID": seen}

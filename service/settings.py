@@ -5,17 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from qcore import InvalidInput
 from searcher.artifacts import Artifacts
 from searcher.database import Database
+
+PREFIX = "QUANTRANK_"
+
+
+def load_settings() -> Settings:
+    """The settings of this process's environment.
+
+    Raises:
+        InvalidInput: naming the variable that is unusable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = f"{PREFIX}{first['loc'][0]}".upper()
+        raise InvalidInput(name, first["input"], f"is unusable ({first['msg']})", "correct it or unset it") from None
 
 
 class Settings(BaseSettings):
     """Where quantrank keeps and finds things. Every field has a ``QUANTRANK_`` variable of its name."""
 
-    model_config = SettingsConfigDict(env_prefix="QUANTRANK_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
 
     home: Path = Field(default_factory=lambda: user_data_path("quantrank", appauthor=False))
     """The embedded database and, unless set apart, artifacts and data sets."""

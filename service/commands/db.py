@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from searcher.schema import upgrade
 from service.output import print_json
-from service.settings import Settings
+from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Brings the database's tables to this release's."""
-    database = Settings().open_database()
+    database = load_settings().open_database()
     revision = upgrade(database)
     url = database.url.render_as_string()
     if arguments.json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qcore import Architecture, InvalidInput, get_task, stages_of
 from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from service.output import percent, print_json, print_table, progress_bar
-from service.settings import Settings
+from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,11 +24,11 @@ def run(arguments: Namespace) -> int:
     bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
     if not 0 <= arguments.seed < 2**31:
         raise InvalidInput("seed", arguments.seed, "is out of range", f"use 0 to {2**31 - 1}")
-    settings = Settings()
+    settings = load_settings()
     task.check(settings.data_root)
 
     from qcore import evaluate
-    from service.devices import prepare_device
+    from qcore.devices import prepare_device
 
     device = prepare_device(arguments.device, arguments.threads)
     found: list[dict[str, Any]] = []

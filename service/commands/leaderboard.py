@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.client import ServerError
 from service.output import print_json, print_leaderboard
 from service.servers import embedded_server, running_server
-from service.settings import Settings
+from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Prints the leaderboard of a task over all searches of the server."""
-    settings = Settings()
+    settings = load_settings()
     try:
         with ExitStack() as stack:
             client = running_server(arguments.url, settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.client import Client, ServerError
 from service.output import number, print_json, print_leaderboard, progress_bar
 from service.servers import embedded_server, running_server, usable_cores
-from service.settings import Settings
+from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
     """Posts a search; with ``--watch``, or on a server of its own, follows it and prints the leaderboard."""
     given = {field: getattr(arguments, field) for field in _FIELDS}
     request = {field: value for field, value in given.items() if value is not None}
-    settings = Settings()
+    settings = load_settings()
     try:
         with ExitStack() as stack:
             client = running_server(arguments.url, settings)

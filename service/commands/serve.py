@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from qcore import InvalidInput
+from qcore.devices import check_device_name
 from searcher.schema import require_current, upgrade
 from service.app import create_app
 from service.commands.worker import stop_with_parent
-from service.devices import check_device_name
-from service.settings import Settings
+from service.settings import load_settings
 from service.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
     check_device_name(arguments.device, arguments.threads)
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
-    settings = Settings()
+    settings = load_settings()
     database = settings.open_database()
     if database.embedded:
         upgrade(database)

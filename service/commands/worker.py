@@ -8,10 +8,10 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from qcore.devices import check_device_name
 from searcher.schema import require_current
 from searcher.worker import Worker, WorkerSettings
-from service.devices import check_device_name
-from service.settings import Settings
+from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -28,10 +28,10 @@ def run(arguments: Namespace) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     check_device_name(arguments.device, arguments.threads)
     if arguments.device != "cpu":
-        from service.devices import prepare_device
+        from qcore.devices import prepare_device
 
         prepare_device(arguments.device, arguments.threads)
-    settings = Settings()
+    settings = load_settings()
     database = settings.open_database()
     require_current(database)
     worker = Worker(

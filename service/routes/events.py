@@ -32,19 +32,19 @@ async def get_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Events by kind (``stage_ended``, ``search_finished``, ...), and ``progress`` whenever it changed.
 
-    The stream ends with the search. Only stored events have ids; progress is what it is at the moment.
+    The stream ends with the search, whose end is its last event. Only stored events have ids; progress is what it is at the moment.
     """
     seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
     seen = min(seen, MOST_ID)
     told: dict[str, Any] | None = None
     while True:
         status, now, events = await run_in_threadpool(_look, database, search_id, seen)
-        for event_id, kind, data in events:
-            yield ServerSentEvent(id=str(event_id), event=kind, data=data)
-            seen = event_id
         if now != told:
             yield ServerSentEvent(event="progress", data=now)
             told = now
+        for event_id, kind, data in events:
+            yield ServerSentEvent(id=str(event_id), event=kind, data=data)
+            seen = event_id
         if status != "running" and not events:
             return
         await anyio.sleep(POLL_SECONDS)

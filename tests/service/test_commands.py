@@ -124,6 +124,17 @@ def test_an_unreachable_database_is_named_without_its_password(
     assert "secret" not in told
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("LEASE_SECONDS", "soon"), ("PORT", "70000"), ("DATABASE_URL", "mysql://host/database")]
+)
+def test_an_unusable_setting_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"QUANTRANK_{name}", value)
+
+    assert f"QUANTRANK_{name}" in refused(capsys, "db", "upgrade")
+
+
 def test_db_upgrade_makes_the_tables(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     first = printed(capsys, "db", "upgrade")
 

@@ -1,17 +1,18 @@
-"""The device a command trains on."""
+"""The device that a process trains on."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from qcore import InvalidInput
+from qcore.errors import InvalidInput
 
 if TYPE_CHECKING:
     import torch
 
-_PATTERN = re.compile(r"cpu|cuda(:\d{1,3})?", re.ASCII)
 MOST_THREADS = 1024
+
+_PATTERN = re.compile(r"cpu|cuda(:\d{1,3})?", re.ASCII)
 
 
 def check_device_name(name: str, threads: int) -> None:
@@ -27,7 +28,7 @@ def check_device_name(name: str, threads: int) -> None:
 
 
 def prepare_device(name: str, threads: int) -> torch.device:
-    """The torch device of that name, and as many threads for work on the CPU.
+    """The torch device of that name, made deterministic, with as many threads for work on the CPU.
 
     Raises:
         InvalidInput: also for a device that this machine does not have.
@@ -37,8 +38,11 @@ def prepare_device(name: str, threads: int) -> torch.device:
     import torch
 
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cuda":
         count = torch.cuda.device_count()
-        raise InvalidInput("device", name, f"is not here (this machine has {count} CUDA devices)", "use --device cpu")
+        if (device.index or 0) >= count:
+            raise InvalidInput("device", name, f"is not here: this machine has {count} of them", "use --device cpu")
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)
     return device
