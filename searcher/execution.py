@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from searcher.database import Database
     from searcher.leases import Lease
     from searcher.results import StageToTrain
-    from searcher.worker import WorkerSettings
+    from searcher.worker_settings import WorkerSettings
 
 __all__ = ["Executor", "Interrupted"]
 

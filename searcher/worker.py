@@ -14,7 +14,6 @@ import threading
 import time
 import traceback
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import update
@@ -30,28 +29,12 @@ from searcher.tables import Worker as WorkerRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from searcher.artifacts import Artifacts
     from searcher.database import Database
     from searcher.execution import Executor
+    from searcher.worker_settings import WorkerSettings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """How a worker runs."""
-
-    data_root: Path
-    artifacts: Artifacts
-    lease_seconds: float = 30.0
-    """How long after a worker's last sign of life another takes its evaluation over."""
-    poll_seconds: float = 0.5
-    """Pause between two looks for work."""
-    device: str = "cpu"
-    threads: int = 1
-    """Threads of one training run. One worker per core beats one worker with many threads."""
 
 
 class Worker:

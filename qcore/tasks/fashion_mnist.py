@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from qcore.errors import DataMissing
-from qcore.recipe import FloatRecipe, Recipe, RetrainingRecipe, Schedule
+from qcore.recipe import PAPER_CIFAR10, FloatRecipe, Recipe, RetrainingRecipe, Schedule
 from qcore.tasks.task import CONVOLUTIONAL, Examples, Task
 
 FOLDER = Path("FashionMNIST/raw")  # where torchvision looks, below its root
@@ -73,25 +73,23 @@ def _unpack(source: Path, target: Path) -> None:
 
 
 def recipes(crop_padding: int) -> tuple[Recipe, ...]:
-    """The short recipe, and the paper's CIFAR-10 schedule with a tenth held out for validation."""
+    """The short recipe, and the paper's CIFAR-10 schedule with a tenth held out for validation.
 
-    def recipe(name: str, float_schedule: Schedule, retraining: Schedule) -> Recipe:
-        return Recipe(
-            name=name,
-            float_part=FloatRecipe(schedule=float_schedule, crop_padding=crop_padding, flip=True),
-            retraining=RetrainingRecipe(schedule=retraining),
-        )
-
+    The short one augments nothing: in eight epochs that costs more than it brings (basic-L8-D11 on the 14x14 images
+    gets 88.5 % in float without, 87.9 % with flips, 85.8 % with flips and crops).
+    """
     return (
-        recipe(
-            "short",
-            Schedule(epochs=8, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4),
-            Schedule(epochs=5, learning_rate=0.02, warmup_epochs=1),
+        Recipe(
+            name="short",
+            float_part=FloatRecipe(
+                schedule=Schedule(epochs=8, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4),
+            ),
+            retraining=RetrainingRecipe(schedule=Schedule(epochs=5, learning_rate=0.02, warmup_epochs=1)),
         ),
-        recipe(
-            "paper",
-            Schedule(epochs=200, decay="steps", milestones=(100, 150), weight_decay=5e-4),
-            Schedule(epochs=100, learning_rate=0.01, decay="steps", milestones=(50, 80)),
+        Recipe(
+            name="paper",
+            float_part=FloatRecipe(schedule=PAPER_CIFAR10.float_part.schedule, crop_padding=crop_padding, flip=True),
+            retraining=PAPER_CIFAR10.retraining,
         ),
     )
 

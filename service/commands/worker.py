@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from qcore.devices import check_device_name
 from searcher.schema import require_current
-from searcher.worker import Worker, WorkerSettings
+from searcher.worker import Worker
+from searcher.worker_settings import WorkerSettings
 from service.settings import load_settings
 
 if TYPE_CHECKING:

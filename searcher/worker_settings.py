@@ -1,0 +1,26 @@
+"""How a worker runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from searcher.artifacts import Artifacts
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Device, places and times of a worker."""
+
+    data_root: Path
+    artifacts: Artifacts
+    lease_seconds: float = 30.0
+    """How long after a worker's last sign of life another takes its evaluation over."""
+    poll_seconds: float = 0.5
+    """Pause between two looks for work."""
+    device: str = "cpu"
+    threads: int = 1
+    """Threads of one training run. One worker per core beats one worker with many threads."""
