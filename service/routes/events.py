@@ -32,7 +32,8 @@ async def get_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Events by kind (``stage_ended``, ``search_finished``, ...), and ``progress`` whenever it changed.
 
-    The stream ends with the search, whose end is its last event. Only stored events have ids; progress is what it is at the moment.
+    The stream ends with the search, whose end is its last event. Only stored events have ids; progress is what it is
+    at the moment.
     """
     seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
     seen = min(seen, MOST_ID)
