@@ -12,7 +12,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than ten seconds; leave out with -m 'not slow'")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Results are equal bit for bit only at one thread count, and small networks are fastest on one thread."""
     threads = torch.get_num_threads()

@@ -34,16 +34,14 @@ def test_a_name_gives_block_kind_depth_and_width() -> None:
 
 @pytest.mark.parametrize("block", STEP)
 def test_a_family_has_exactly_the_depths_of_its_rule(block: str) -> None:
-    exist = set()
+    exist = {STEP[block] * blocks + 2 for blocks in range(1, 150)}
     for depth in range(-3, 150):
-        try:
-            Architecture(block, depth, 16)
-        except InvalidInput as error:
-            assert error.field == "depth"
-            assert error.value == depth
+        if depth in exist:
+            assert Architecture(block, depth, 16).depth == depth
             continue
-        exist.add(depth)
-    assert exist == {STEP[block] * blocks + 2 for blocks in range(1, 150)} & set(range(150))
+        with pytest.raises(InvalidInput) as raised:
+            Architecture(block, depth, 16)
+        assert (raised.value.field, raised.value.value) == ("depth", depth)
 
 
 @pytest.mark.parametrize("block", STEP)
@@ -90,6 +88,8 @@ def test_a_refused_depth_names_the_nearest_depths_that_exist(block: str) -> None
                 "basic-L14-D40\n",
                 "basic-L14-D40-D40",
                 "basic-L١٤-D40",  # Arabic-Indic digits, which int() reads
+                "basic-L1٤-D40",
+                "basic-L14-D4٠",
                 "basic-L１４-D40",  # full-width digits
                 "basic-L14-D" + "9" * 100_000,
                 "basic-L" + "1" * 100_000 + "-D40",
@@ -118,7 +118,13 @@ def test_parsing_either_refuses_a_text_as_invalid_input_or_takes_it_as_its_canon
 
 @pytest.mark.parametrize(
     ("name", "blocks"),
-    [("basic-L8-D59", 1), ("basic-L56-D18", 9), ("preact-L32-D24", 5), ("depthwise-L29-D38", 3), ("depthwise-L110-D18", 12)],
+    [
+        ("basic-L8-D59", 1),
+        ("basic-L56-D18", 9),
+        ("preact-L32-D24", 5),
+        ("depthwise-L29-D38", 3),
+        ("depthwise-L110-D18", 12),
+    ],
 )
 def test_convolutional_networks_have_three_groups_of_the_blocks_that_table_5_prints(name: str, blocks: int) -> None:
     assert Architecture.parse(name).blocks_per_group == (blocks, blocks, blocks)

@@ -113,9 +113,9 @@ def test_proposing_queues_an_evaluation_per_seed_with_its_stages(database: Datab
     assert kinds(database, search_id) == ["search_created", "candidate_proposed"]
 
 
-def test_stages_are_handed_out_float_first_then_in_the_order_of_the_search(database: Database) -> None:
-    post(database, proposed=True, bit_widths=["WFA2", "W4A4", "W2A2"], widths=[3])
-    assert work(database, claim(database)) == ["float", "WFA2", "W4A4", "W2A2"]
+def test_stages_are_handed_out_float_first_then_in_the_order_of_the_search(sqlite_database: Database) -> None:
+    post(sqlite_database, proposed=True, bit_widths=["WFA2", "W4A4", "W2A2"], widths=[3])
+    assert work(sqlite_database, claim(sqlite_database)) == ["float", "WFA2", "W4A4", "W2A2"]
 
 
 def test_a_search_is_finished_when_its_last_evaluation_ends(database: Database) -> None:
@@ -135,11 +135,11 @@ def test_a_search_is_finished_when_its_last_evaluation_ends(database: Database) 
     assert search.ended_at >= search.created_at
 
 
-def test_stage_events_say_what_was_stored(database: Database) -> None:
-    search_id = post(database, proposed=True, widths=[6], seeds=[2])
-    lease = claim(database)
-    work(database, lease)
-    told = [event.data for event in rows(database, Event, search_id=search_id, kind="stage_ended")]
+def test_stage_events_say_what_was_stored(sqlite_database: Database) -> None:
+    search_id = post(sqlite_database, proposed=True, widths=[6], seeds=[2])
+    lease = claim(sqlite_database)
+    work(sqlite_database, lease)
+    told = [event.data for event in rows(sqlite_database, Event, search_id=search_id, kind="stage_ended")]
     assert told[1] == {
         "evaluation": lease.evaluation_id,
         "architecture": "basic-L8-D6",
@@ -149,27 +149,27 @@ def test_stage_events_say_what_was_stored(database: Database) -> None:
         "validation_accuracy": 46.5,
         "test_accuracy": 45.5,
     }
-    stage = stages_of(database, lease.evaluation_id)["W2A2"]
+    stage = stages_of(sqlite_database, lease.evaluation_id)["W2A2"]
     assert (stage.status, stage.validation_accuracy, stage.test_accuracy) == ("done", 46.5, 45.5)
     assert (stage.epochs_done, stage.train_seconds, stage.provenance) == (1, 1.5, {"threads": 1})
 
 
-def test_settling_leaves_a_search_alone_that_may_still_propose(database: Database) -> None:
-    search_id = post(database, widths=[3, 4])
-    propose_candidates(database, search_id, most=1)
-    work(database, claim(database))
-    with database.write() as session:
+def test_settling_leaves_a_search_alone_that_may_still_propose(sqlite_database: Database) -> None:
+    search_id = post(sqlite_database, widths=[3, 4])
+    propose_candidates(sqlite_database, search_id, most=1)
+    work(sqlite_database, claim(sqlite_database))
+    with sqlite_database.write() as session:
         settle(session, session.get_one(Search, search_id))
-    assert status_of(database, search_id) == "running"
+    assert status_of(sqlite_database, search_id) == "running"
 
 
-def test_settling_leaves_a_search_alone_that_has_something_open(database: Database) -> None:
-    search_id = post(database, proposed=True, widths=[3, 4])
-    work(database, claim(database))
-    claim(database)
-    with database.write() as session:
+def test_settling_leaves_a_search_alone_that_has_something_open(sqlite_database: Database) -> None:
+    search_id = post(sqlite_database, proposed=True, widths=[3, 4])
+    work(sqlite_database, claim(sqlite_database))
+    claim(sqlite_database)
+    with sqlite_database.write() as session:
         settle(session, session.get_one(Search, search_id))
-    assert status_of(database, search_id) == "running"
+    assert status_of(sqlite_database, search_id) == "running"
 
 
 def test_an_exhausted_limit_finishes_a_search_with_candidates_left(database: Database) -> None:
@@ -186,6 +186,7 @@ def test_the_limit_counts_evaluations_and_not_candidates(database: Database) -> 
     search_id = post(database, max_evaluations=3, seeds=[0, 1])
     propose_candidates(database, search_id, most=2)
     assert _free(database, search_id) == [False, False, False]
+    assert len(rows(database, Evaluation)) == 3
     assert {proposal.candidate_id for proposal in rows(database, Proposal)} == {
         candidate.id for candidate in rows(database, Candidate)[:2]
     }
@@ -218,13 +219,13 @@ def test_searches_share_evaluations_and_the_stages_they_have_in_common(database:
     assert nothing_to_claim(database)
 
 
-def test_a_search_hears_only_of_the_stages_it_wants(database: Database) -> None:
-    one = post(database, proposed=True, widths=[3], bit_widths=["W2A2"])
-    other = post(database, proposed=True, widths=[3], bit_widths=["WFA2"])
-    work_all(database)
+def test_a_search_hears_only_of_the_stages_it_wants(sqlite_database: Database) -> None:
+    one = post(sqlite_database, proposed=True, widths=[3], bit_widths=["W2A2"])
+    other = post(sqlite_database, proposed=True, widths=[3], bit_widths=["WFA2"])
+    work_all(sqlite_database)
     heard = {
         search_id: [
-            event.data["bit_widths"] for event in rows(database, Event, search_id=search_id, kind="stage_ended")
+            event.data["bit_widths"] for event in rows(sqlite_database, Event, search_id=search_id, kind="stage_ended")
         ]
         for search_id in (one, other)
     }
@@ -251,11 +252,13 @@ def test_another_retraining_recipe_shares_the_float_stage_only(database: Databas
 
 
 @pytest.mark.parametrize("changed", [{"recipe": recipe(float_epochs=3)}, {"seeds": [1]}])
-def test_another_float_recipe_or_seed_is_another_evaluation(database: Database, changed: dict[str, object]) -> None:
-    post(database, proposed=True, widths=[3])
-    post(database, proposed=True, widths=[3], **changed)
-    assert len(rows(database, Evaluation)) == 2
-    assert len(rows(database, Stage)) == 4
+def test_another_float_recipe_or_seed_is_another_evaluation(
+    sqlite_database: Database, changed: dict[str, object]
+) -> None:
+    post(sqlite_database, proposed=True, widths=[3])
+    post(sqlite_database, proposed=True, widths=[3], **changed)
+    assert len(rows(sqlite_database, Evaluation)) == 2
+    assert len(rows(sqlite_database, Stage)) == 4
 
 
 def test_asking_for_other_bit_widths_later_queues_only_the_missing_stages(database: Database) -> None:
@@ -308,14 +311,14 @@ def test_a_repeated_search_is_finished_at_creation(database: Database) -> None:
     assert [entry.seeds for entry in boards[1]] == [[0, 1]] * 5
 
 
-def test_a_repeated_search_waits_for_results_that_another_still_trains(database: Database) -> None:
-    post(database, proposed=True, widths=[3])
-    lease = claim(database)
-    train_next_stage(database, lease)
-    again = post(database, proposed=True, widths=[3])
-    assert _free(database, again) == [False]
-    assert work(database, lease) == ["W2A2"]
-    assert status_of(database, again) == "finished"
+def test_a_repeated_search_waits_for_results_that_another_still_trains(sqlite_database: Database) -> None:
+    post(sqlite_database, proposed=True, widths=[3])
+    lease = claim(sqlite_database)
+    train_next_stage(sqlite_database, lease)
+    again = post(sqlite_database, proposed=True, widths=[3])
+    assert _free(sqlite_database, again) == [False]
+    assert work(sqlite_database, lease) == ["W2A2"]
+    assert status_of(sqlite_database, again) == "finished"
 
 
 def test_cancelling_takes_evaluations_from_queue_and_holder(database: Database) -> None:
@@ -338,12 +341,12 @@ def test_cancelling_takes_evaluations_from_queue_and_holder(database: Database) 
     assert contents(database) == before
 
 
-def test_cancelling_keeps_results_that_are_there(database: Database) -> None:
-    search_id = post(database, proposed=True, widths=[3, 4])
-    work(database, claim(database))
-    _cancel(database, search_id)
-    assert _statuses(database) == ["done", "cancelled"]
-    with database.read() as session:
+def test_cancelling_keeps_results_that_are_there(sqlite_database: Database) -> None:
+    search_id = post(sqlite_database, proposed=True, widths=[3, 4])
+    work(sqlite_database, claim(sqlite_database))
+    _cancel(sqlite_database, search_id)
+    assert _statuses(sqlite_database) == ["done", "cancelled"]
+    with sqlite_database.read() as session:
         board = search_leaderboard(session, session.get_one(Search, search_id))
     assert [entry.architecture for entry in board] == ["basic-L8-D3"]
 
@@ -362,13 +365,13 @@ def test_what_another_running_search_wants_goes_on_after_a_cancellation(database
     assert (status_of(database, one), status_of(database, other)) == ("cancelled", "finished")
 
 
-def test_an_evaluation_that_only_ended_searches_want_is_cancelled(database: Database) -> None:
+def test_an_evaluation_that_only_ended_searches_want_is_cancelled(sqlite_database: Database) -> None:
     for _ in range(2):
-        search_id = post(database, proposed=True, widths=[3])
-    _cancel(database, search_id - 1)
-    assert _statuses(database) == ["queued"]
-    _cancel(database, search_id)
-    assert _statuses(database) == ["cancelled"]
+        search_id = post(sqlite_database, proposed=True, widths=[3])
+    _cancel(sqlite_database, search_id - 1)
+    assert _statuses(sqlite_database) == ["queued"]
+    _cancel(sqlite_database, search_id)
+    assert _statuses(sqlite_database) == ["cancelled"]
 
 
 @pytest.mark.parametrize("ended", ["cancelled", "finished"])
@@ -387,8 +390,8 @@ def test_cancelling_a_search_that_ended_changes_nothing(database: Database, ende
     assert contents(database) == before
 
 
-def test_there_is_nothing_to_cancel_where_there_is_no_search(database: Database) -> None:
-    with database.write() as session:
+def test_there_is_nothing_to_cancel_where_there_is_no_search(sqlite_database: Database) -> None:
+    with sqlite_database.write() as session:
         assert cancel_search(session, 1234) is None
 
 
@@ -428,14 +431,14 @@ def test_a_failed_evaluation_leaves_the_others_results_and_ends_with_the_search(
     assert told.data["error"] == "RuntimeError: out of memory"
 
 
-def test_a_failed_evaluation_is_tried_again_for_a_new_search(database: Database) -> None:
-    post(database, proposed=True, widths=[3])
-    with database.write() as session:
+def test_a_failed_evaluation_is_tried_again_for_a_new_search(sqlite_database: Database) -> None:
+    post(sqlite_database, proposed=True, widths=[3])
+    with sqlite_database.write() as session:
         results.fail_evaluation(session, leases.claim(session, "worker", 1000.0), "no data")
-    assert nothing_to_claim(database)
-    post(database, proposed=True, widths=[3])
-    assert work(database, claim(database)) == ["float", "W2A2"]
-    assert [(each.status, each.error) for each in rows(database, Evaluation)] == [("done", None)]
+    assert nothing_to_claim(sqlite_database)
+    post(sqlite_database, proposed=True, widths=[3])
+    assert work(sqlite_database, claim(sqlite_database)) == ["float", "W2A2"]
+    assert [(each.status, each.error) for each in rows(sqlite_database, Evaluation)] == [("done", None)]
 
 
 def test_progress_counts_epochs_and_evaluations(database: Database) -> None:
@@ -472,11 +475,11 @@ def test_progress_counts_only_the_stages_that_the_search_wants(database: Databas
     assert _progress(database, search_id) == Progress(2, 1, {"done": 1}, each, 2 * each)
 
 
-def test_a_diverged_stage_counts_as_trained(database: Database) -> None:
-    search_id = post(database, proposed=True, widths=[3])
-    lease = claim(database)
+def test_a_diverged_stage_counts_as_trained(sqlite_database: Database) -> None:
+    search_id = post(sqlite_database, proposed=True, widths=[3])
+    lease = claim(sqlite_database)
     for _ in range(2):
-        with database.write() as session:
+        with sqlite_database.write() as session:
             stage = results.next_stage(session, lease)
             assert stage is not None
             results.accept_stage(
@@ -489,9 +492,9 @@ def test_a_diverged_stage_counts_as_trained(database: Database) -> None:
                 train_seconds=0.5,
                 provenance={},
             )
-    assert train_next_stage(database, lease) is None
-    assert status_of(database, search_id) == "finished"
-    assert _progress(database, search_id).epochs_done == FLOAT_EPOCHS + RETRAINING_EPOCHS
+    assert train_next_stage(sqlite_database, lease) is None
+    assert status_of(sqlite_database, search_id) == "finished"
+    assert _progress(sqlite_database, search_id).epochs_done == FLOAT_EPOCHS + RETRAINING_EPOCHS
 
 
 def test_the_first_result_of_a_stage_stands(database: Database) -> None:
@@ -528,9 +531,9 @@ def test_an_epoch_that_is_recorded_again_is_there_once(database: Database) -> No
     assert stages_of(database, lease.evaluation_id)["float"].epochs_done == 2
 
 
-def test_searches_are_listed_newest_first_in_pages(database: Database) -> None:
-    ids = [post(database, widths=[3]) for _ in range(5)]
-    with database.read() as session:
+def test_searches_are_listed_newest_first_in_pages(sqlite_database: Database) -> None:
+    ids = [post(sqlite_database, widths=[3]) for _ in range(5)]
+    with sqlite_database.read() as session:
         assert [search.id for search in list_searches(session, 2)] == [ids[4], ids[3]]
         assert [search.id for search in list_searches(session, 2, before_id=ids[3])] == [ids[2], ids[1]]
 

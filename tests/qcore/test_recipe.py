@@ -1,0 +1,265 @@
+"""Recipes: the published settings, their identity, and what an override may and may not change."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from qcore import TASKS, InvalidInput, Recipe, get_task, override
+from qcore.recipe import PAPER_CIFAR10, Schedule
+
+BASE = PAPER_CIFAR10
+
+# Another value for every setting that has more than one.
+SCHEDULE = {
+    "epochs": 190,
+    "optimizer": "adam",
+    "learning_rate": 0.05,
+    "decay": "cosine",
+    "milestones": [20],
+    "warmup_epochs": 3,
+    "momentum": 0.8,
+    "weight_decay": 1e-4,
+}
+OTHER_VALUES = {
+    "float_part": {
+        "schedule": SCHEDULE,
+        "batch_size": 64,
+        "crop_padding": 2,
+        "flip": False,
+        "validation_share": 0.1,
+    },
+    "retraining": {
+        "schedule": SCHEDULE,
+        "quantizers": {
+            "first_last_weight_bits": None,
+            "shortcut_bits": 4,
+            "clipped_share": 0.01,
+            "clipping_weight_decay": 1e-4,
+        },
+    },
+}
+
+Path = tuple[str, ...]
+
+
+def leaves(values: dict[str, Any], path: Path = ()) -> list[tuple[Path, Any]]:
+    found: list[tuple[Path, Any]] = []
+    for key, value in values.items():
+        found += leaves(value, (*path, key)) if isinstance(value, dict) else [((*path, key), value)]
+    return found
+
+
+def settings_of(part: BaseModel, path: Path = ()) -> set[Path]:
+    """Every setting with more than one possible value."""
+    found: set[Path] = set()
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, BaseModel):
+            found |= settings_of(value, (*path, name))
+        elif not (isinstance(value, str) and len(get_args(field.annotation)) == 1):
+            found.add((*path, name))
+    return found
+
+
+def nested(path: Path, value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def refusal(*path: str, value: Any, recipe: Recipe = BASE) -> InvalidInput:
+    with pytest.raises(InvalidInput) as raised:
+        override(recipe, nested(path, value))
+    assert str(raised.value).startswith(f"{raised.value.field}: ")
+    assert raised.value.remedy
+    return raised.value
+
+
+def test_the_paper_recipe_has_the_published_numbers() -> None:
+    assert get_task("cifar10").recipe("paper") is BASE
+    first, second = BASE.float_part.schedule, BASE.retraining.schedule
+    assert (first.epochs, first.learning_rate, first.decay, first.milestones) == (200, 0.1, "steps", (100, 150))
+    assert (first.optimizer, first.momentum, first.weight_decay, first.warmup_epochs) == ("sgd", 0.9, 5e-4, 0)
+    assert BASE.float_part.batch_size == 128
+    assert BASE.float_part.validation_share == 0
+    assert (second.epochs, second.learning_rate, second.decay, second.milestones) == (100, 0.01, "steps", (50, 80))
+    assert (second.optimizer, second.momentum, second.weight_decay, second.warmup_epochs) == ("sgd", 0.9, 0, 0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_a_short_recipe_by_default_and_a_paper_recipe(task: str) -> None:
+    assert [recipe.name for recipe in TASKS[task].recipes] == ["short", "paper"]
+    for recipe in TASKS[task].recipes:
+        assert TASKS[task].recipe(recipe.name) is recipe
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidInput, match="recipe: 'long' is not a recipe of task digits; use one of short, paper"):
+        get_task("digits").recipe("long")
+
+
+def test_the_name_is_no_part_of_a_recipes_identity() -> None:
+    assert BASE.model_copy(update={"name": "other"}).hash() == BASE.hash()
+
+
+def test_the_other_values_below_cover_every_setting() -> None:
+    assert {path for path, _ in leaves(OTHER_VALUES)} == settings_of(BASE) - {("name",)}
+
+
+@pytest.mark.parametrize(("path", "value"), leaves(OTHER_VALUES), ids=lambda value: str(value))
+def test_a_changed_setting_changes_the_hash_of_its_own_part_and_of_the_recipe(path: Path, value: Any) -> None:
+    changed = override(BASE, nested(path, value))
+    assert changed.hash() != BASE.hash()
+    assert (changed.float_part.hash() != BASE.float_part.hash()) == (path[0] == "float_part")
+    assert (changed.retraining.hash() != BASE.retraining.hash()) == (path[0] == "retraining")
+    assert changed.name == "paper*"
+    assert dict(leaves(changed.model_dump(mode="json"))) == dict(leaves(BASE.model_dump(mode="json"))) | {
+        path: value,
+        ("name",): "paper*",
+    }
+
+
+@given(st.lists(st.sampled_from(leaves(OTHER_VALUES)), unique_by=lambda leaf: leaf[0]))
+@settings(deadline=None, max_examples=60)
+def test_overrides_in_any_order_and_one_by_one_or_undone_come_to_equal_hashes(changes: list[tuple[Path, Any]]) -> None:
+    forward, backward = BASE, BASE
+    for path, value in changes:
+        forward = override(forward, nested(path, value))
+    for path, value in reversed(changes):
+        backward = override(backward, nested(path, value))
+    assert forward.hash() == backward.hash()
+    assert (forward.hash() == BASE.hash()) == (not changes)
+    original = dict(leaves(BASE.model_dump(mode="json")))
+    for path, _ in changes:
+        forward = override(forward, nested(path, original[path]))
+    assert forward.hash() == BASE.hash()
+
+
+schedules = st.builds(
+    Schedule,
+    epochs=st.integers(5, 7),
+    optimizer=st.sampled_from(["sgd", "adam"]),
+    learning_rate=st.sampled_from([1, 1.0, 0.5]),
+    milestones=st.sampled_from([(), (1,), (1, 2)]),
+    momentum=st.sampled_from([0, 0.0, 0.9]),
+)
+
+
+@given(schedules, schedules)
+@settings(deadline=None, max_examples=200)
+def test_schedules_have_equal_hashes_exactly_when_they_are_equal(one: Schedule, other: Schedule) -> None:
+    assert (one.hash() == other.hash()) == (one == other)
+
+
+def test_an_override_that_changes_nothing_is_the_recipe_itself() -> None:
+    assert override(BASE, {}) is BASE
+    assert override(BASE, {"float_part": {"batch_size": 128, "schedule": {}}}) is BASE
+
+
+def test_an_override_leaves_the_recipe_it_starts_from_alone() -> None:
+    before = BASE.model_dump_json()
+    override(BASE, {"float_part": {"schedule": {"epochs": 300}}})
+    assert BASE.model_dump_json() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        (("nonesuch",), "float_part"),
+        (("float_part", "epochs"), "schedule"),
+        (("float_part", "schedule", "lr"), "learning_rate"),
+        (("retraining", "quantizers", "bits"), "shortcut_bits"),
+        (("float_part", "schedule", ""), "learning_rate"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_known_ones(path: Path, known: str) -> None:
+    error = refusal(*path, value=1)
+    assert error.field == ".".join(["recipe", *path])
+    assert known in error.remedy
+
+
+@pytest.mark.parametrize("value", [3, None, "epochs", [], True])
+@pytest.mark.parametrize("path", [("float_part",), ("retraining", "schedule")])
+def test_a_group_of_settings_cannot_be_replaced_by_a_value(path: Path, value: Any) -> None:
+    error = refusal(*path, value=value)
+    assert error.field == ".".join(["recipe", *path])
+    assert error.value == value
+    assert "must be an object" in error.problem
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("float_part", "schedule", "epochs"), "90"),
+        (("float_part", "schedule", "epochs"), 90.0),
+        (("float_part", "schedule", "epochs"), True),
+        (("float_part", "schedule", "epochs"), None),
+        (("float_part", "schedule", "epochs"), 0),
+        (("float_part", "schedule", "epochs"), 1001),
+        (("float_part", "schedule", "epochs"), 10**30),
+        (("float_part", "schedule", "learning_rate"), "0.1"),
+        (("float_part", "schedule", "learning_rate"), True),
+        (("float_part", "schedule", "learning_rate"), 0),
+        (("float_part", "schedule", "learning_rate"), 10.5),
+        (("float_part", "schedule", "momentum"), 1.0),
+        (("float_part", "schedule", "weight_decay"), -1e-9),
+        (("float_part", "schedule", "warmup_epochs"), False),
+        (("float_part", "schedule", "warmup_epochs"), -1),
+        (("float_part", "schedule", "optimizer"), "rmsprop"),
+        (("float_part", "schedule", "decay"), ["steps"]),
+        (("float_part", "schedule", "milestones"), 100),
+        (("float_part", "batch_size"), 1),
+        (("float_part", "batch_size"), 4097),
+        (("float_part", "flip"), 1),
+        (("float_part", "crop_padding"), 33),
+        (("float_part", "validation_share"), 0.51),
+        (("float_part", "precision"), "fp16"),
+        (("retraining", "quantizers", "first_last_weight_bits"), 1),
+        (("retraining", "quantizers", "first_last_weight_bits"), 9),
+        (("retraining", "quantizers", "shortcut_bits"), None),
+        (("retraining", "quantizers", "clipped_share"), -0.1),
+        (("retraining", "quantizers", "weight_levels"), "four"),
+    ],
+)
+def test_a_value_that_a_setting_cannot_have_is_refused_under_the_settings_path(path: Path, value: Any) -> None:
+    error = refusal(*path, value=value)
+    assert error.field == ".".join(["recipe", *path])
+    assert error.value == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "path", [("float_part", "schedule", "learning_rate"), ("retraining", "quantizers", "clipped_share")]
+)
+def test_numbers_that_are_not_finite_are_refused(path: Path, value: float) -> None:
+    error = refusal(*path, value=value)
+    assert error.field.startswith("recipe")
+    assert "finite" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"epochs": 150}, "milestones must lie before the last of the 150 epochs"),
+        ({"milestones": [100, 200]}, "milestones must lie before the last of the 200 epochs"),
+        ({"milestones": [150, 100]}, "milestones must rise"),
+        ({"milestones": [100, 100]}, "milestones must rise"),
+        ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs must be fewer than the 5 epochs"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_under_the_schedules_path(
+    changes: dict[str, Any], complaint: str
+) -> None:
+    error = refusal("float_part", "schedule", value=changes)
+    assert error.field == "recipe.float_part.schedule"
+    assert complaint in error.problem
+
+
+def test_one_wrong_milestone_is_named_by_its_place() -> None:
+    assert refusal("float_part", "schedule", "milestones", value=[100, 0]).field.endswith("schedule.milestones.1")

@@ -1,0 +1,187 @@
+"""Migrations: the tables they make, and starting on a database that is fresh, newer or away."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, create_engine, inspect, text
+
+import searcher
+from qcore import InvalidInput
+from searcher.database import Database
+from searcher.schema import require_current, upgrade
+from searcher.tables import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import URL
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def fresh_postgres(postgres_url: URL) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    name = f"fresh_{next(_numbers)}"
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgres_url.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'fresh.db'}"
+    found: str = request.getfixturevalue("fresh_postgres")
+    return found
+
+
+@pytest.fixture
+def fresh(fresh_url: str) -> Iterator[Database]:
+    database = Database(fresh_url)
+    yield database
+    database.dispose()
+
+
+def _differences(database: Database, metadata: MetaData) -> list[object]:
+    with database.engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def _tables(database: Database) -> set[str]:
+    return set(inspect(database.engine).get_table_names())
+
+
+def _downgrade(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(searcher.__file__).parents[1] / "migrations"))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+
+def _set_revision(database: Database, revision: str) -> None:
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def test_migrations_make_the_tables_that_the_models_describe(database: Database) -> None:
+    assert _differences(database, Base.metadata) == []
+
+
+def test_a_table_that_no_migration_makes_would_be_noticed(database: Database) -> None:
+    assert len(_differences(database, MetaData())) > len(Base.metadata.tables)
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("INSERT INTO workers VALUES ('w', 'host', 1, 'cpu', '{}', NULL, 0, 0, NULL)"))
+    before = _tables(database)
+    assert upgrade(database) == upgrade(database)
+    assert _tables(database) == before
+    with database.read() as session:
+        assert session.execute(text("SELECT id, host FROM workers")).all() == [("w", "host")]
+
+
+def test_downgrading_takes_every_table_away_and_upgrading_brings_them_back(fresh: Database) -> None:
+    upgrade(fresh)
+    _downgrade(fresh)
+    assert _tables(fresh) <= {"alembic_version"}
+    upgrade(fresh)
+    require_current(fresh)
+    assert _differences(fresh, Base.metadata) == []
+
+
+UPGRADE_WHEN_TOLD = """
+import sys
+from searcher.database import Database
+from searcher.schema import require_current, upgrade
+database = Database(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(database)
+require_current(database)
+print("done", flush=True)
+"""
+
+
+def test_two_processes_may_upgrade_a_fresh_postgresql_database_at_once(fresh_postgres: str) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", UPGRADE_WHEN_TOLD, fresh_postgres],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("now\n")
+        process.stdin.flush()
+    ended = [process.communicate(timeout=60) for process in processes]
+    assert [out for out, _ in ended] == ["done\n"] * 2, [error[-500:] for _, error in ended]
+
+
+def test_a_current_database_is_accepted(database: Database) -> None:
+    require_current(database)
+
+
+def test_a_fresh_database_is_refused_until_it_is_upgraded(fresh: Database) -> None:
+    with pytest.raises(InvalidInput, match="revision none") as refused:
+        require_current(fresh)
+    assert refused.value.field == "QUANTRANK_DATABASE_URL"
+    assert "quantrank db upgrade" in refused.value.remedy
+    upgrade(fresh)
+    require_current(fresh)
+
+
+def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
+    _set_revision(database, "9999")
+    with pytest.raises(InvalidInput, match="revision 9999") as refused:
+        require_current(database)
+    assert "newer release" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://somebody:h1dden@127.0.0.1:1/quantrank",
+        "postgresql://somebody:h1dden@127.0.0.1:1/quantrank?connect_timeout=1",
+        "sqlite:////nowhere/at/all/quantrank.db",
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot be reached") as refused:
+        require_current(Database(url))
+    assert refused.value.field == "QUANTRANK_DATABASE_URL"
+    assert "start the database" in refused.value.remedy
+    assert "h1dden" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_database_that_does_not_exist_is_refused_without_its_password(postgres_url: URL) -> None:
+    url = postgres_url.set(database="nowhere", password="h1dden").render_as_string(hide_password=False)
+    with pytest.raises(InvalidInput, match="nowhere") as refused:
+        require_current(Database(url))
+    assert "h1dden" not in str(refused.value)
