@@ -86,11 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, help="0 for any free one (default: QUANTRANK_PORT or 8000)")
     serve.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default: 1)")
-    serve.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
+    serve.add_argument("--exit-with", type=int, metavar="PID", help=argparse.SUPPRESS)
     _add_device(serve)
 
     worker = _add(commands, "worker", "run evaluations for a server, on this host", json=False)
-    worker.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
+    worker.add_argument("--exit-with", type=int, metavar="PID", help=argparse.SUPPRESS)
     _add_device(worker)
 
     db = _add(commands, "db", "look after the database")

@@ -43,7 +43,7 @@ def embedded_server(settings: Settings, workers: int) -> Iterator[Client]:
     """
     log_file = settings.home / "logs" / "embedded-server.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--exit-with-parent"]
+    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--exit-with", str(os.getpid())]
     with log_file.open("w") as log:
         server = subprocess.Popen(  # noqa: S603  our own command
             [*command, "--workers", str(workers)], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ class Supervisor:
     """Runs ``quantrank worker`` processes of this installation; ``start`` and ``stop`` once each."""
 
     def __init__(self, count: int, worker_arguments: Sequence[str]) -> None:
-        self._command = [sys.executable, "-m", "service", "worker", "--exit-with-parent", *worker_arguments]
+        self._command = [sys.executable, "-m", "service", "worker", "--exit-with", str(os.getpid()), *worker_arguments]
         self._count = count
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []

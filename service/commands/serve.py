@@ -57,11 +57,12 @@ def run(arguments: Namespace) -> int:
         ),
         ready,
     )
-    if arguments.exit_with_parent:
-        stop_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    # Uvicorn shuts down at these and then raises them again, for the handlers it found here: they have to return.
+    # Uvicorn takes these over while it runs and raises them again when it has shut down, for the handlers it found
+    # here: they have to return, and to be heard if they come before it runs.
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: None)
+        signal.signal(each, lambda *_: setattr(server, "should_exit", True))
+    if arguments.exit_with is not None:
+        stop_with_parent(arguments.exit_with, lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         server.run([listening])
     finally:

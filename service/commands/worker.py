@@ -47,15 +47,14 @@ def run(arguments: Namespace) -> int:
     )
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: worker.stop())
-    if arguments.exit_with_parent:
-        stop_with_parent(worker.stop)
+    if arguments.exit_with is not None:
+        stop_with_parent(arguments.exit_with, worker.stop)
     worker.run()
     return 0
 
 
-def stop_with_parent(stop: Callable[[], None]) -> None:
-    """Calls ``stop`` once the process that started this one is gone."""
-    parent = os.getppid()
+def stop_with_parent(parent: int, stop: Callable[[], None]) -> None:
+    """Calls ``stop`` once ``parent``, the process that started this one, is gone; at once if it is gone already."""
 
     def watch() -> None:
         pause = threading.Event()

@@ -246,8 +246,8 @@ def test_a_network_multiplies_no_more_distinct_values_than_its_bit_widths_allow(
             assert len(values.unique()) > 256
         else:
             levels = len(values.unique())
-            assert 2 <= levels <= (2**has - 1 if signed[layer] else 2**has), layer
-            assert levels > 2 ** (has - 1), layer  # one bit less would not do
+            assert levels <= (2**has - 1 if signed[layer] else 2**has), layer
+            assert levels > min(2 ** (has - 1), 32), layer  # a few hundred values do not reach all levels of 8 bits
             steps[has].append(layer)
     if bits.activation is not None:
         assert bits.activation in steps

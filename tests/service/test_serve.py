@@ -117,6 +117,21 @@ def test_serve_stops_with_its_workers_at_sigterm(environment: dict[str, str]) ->
         assert not Path(f"/proc/{worker}").exists()
 
 
+@pytest.mark.parametrize("command", [["worker"], ["serve", "--port", "0", "--workers", "0"]])
+def test_a_process_whose_parent_is_gone_before_it_starts_ends_too(
+    environment: dict[str, str], command: list[str]
+) -> None:
+    run(environment, "db", "upgrade")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+
+    ended = subprocess.run(
+        [*QUANTRANK, *command, "--exit-with", str(gone.pid)], env=environment, timeout=60, check=False
+    )
+
+    assert ended.returncode == 0
+
+
 def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
     with serving(environment, "--workers", "0") as (_, http):
         port = str(http.base_url.port)
