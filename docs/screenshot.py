@@ -12,7 +12,7 @@ PICTURE = Path(__file__).parent / "leaderboard.png"
 
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-    page = browser.new_page(viewport={"width": 1100, "height": 620}, color_scheme="light")
+    page = browser.new_page(viewport={"width": 1100, "height": 592}, color_scheme="light")
     page.goto(sys.argv[1])
     page.screenshot(path=PICTURE)
     browser.close()

@@ -365,6 +365,15 @@ def test_what_another_running_search_wants_goes_on_after_a_cancellation(database
     assert (status_of(database, one), status_of(database, other)) == ("cancelled", "finished")
 
 
+def test_a_stage_that_only_a_cancelled_search_wanted_is_not_trained(sqlite_database: Database) -> None:
+    one = post(sqlite_database, proposed=True, widths=[3])
+    post(sqlite_database, proposed=True, widths=[3], recipe=recipe(retraining_epochs=5))
+    _cancel(sqlite_database, one)
+    assert work(sqlite_database, claim(sqlite_database)) == ["float", "W2A2"]
+    stages = rows(sqlite_database, Stage, bit_widths="W2A2")
+    assert {stage.epochs: stage.status for stage in stages} == {1: "pending", 5: "done"}
+
+
 def test_an_evaluation_that_only_ended_searches_want_is_cancelled(sqlite_database: Database) -> None:
     for _ in range(2):
         search_id = post(sqlite_database, proposed=True, widths=[3])

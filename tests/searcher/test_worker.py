@@ -310,6 +310,8 @@ def test_a_diverging_run_is_a_result_and_the_search_ends(sqlite_database: Databa
     assert statuses == {"float": float_status, "W2A2": "diverged", "W4A4": "diverged"}
     for status, validation, test, _ in found.values():
         assert (validation is None, test is None) == (status == "diverged",) * 2
+    trained = {bits for bits, (*_, curve) in found.items() if curve}
+    assert trained == ({"float"} if part == "float_part" else set(found))  # there is nothing to retrain from
     diverged_curve = found["float" if part == "float_part" else "W2A2"][3]
     assert diverged_curve[-1][1] is None
     with sqlite_database.read() as session:
