@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,75 @@ def test_retraining_starts_from_the_float_network_with_the_steps_that_fit_its_we
             assert result.state[name] == l2_optimal_step(of_float[f"{layer}.weight"], bits)
         else:
             assert result.state[name] > 0
+
+
+def test_retraining_starts_with_clipping_values_that_clip_the_recipes_share_of_float_activations() -> None:
+    changes = {
+        "float_part": {"batch_size": 4096},  # so that calibration sees every training example
+        "retraining": {
+            "schedule": {"epochs": 1, "learning_rate": 1e-30, "warmup_epochs": 0},
+            "quantizers": {"clipped_share": 0.07},
+        },
+    }
+    state = trained(replace(stage(W2A2), recipe=override(recipe(), changes))).state
+    network = Network(ARCHITECTURE.layers(get_task("digits")))
+    network.load_state_dict(float_result().state)
+    shares: dict[str, float] = {}
+    for name, layer in network.activation_quantizers():
+        layer.register_forward_hook(
+            lambda _, __, output, name=name: shares.__setitem__(
+                name, (output > state[f"{name}.clipping_value"]).double().mean().item()
+            )
+        )
+    with torch.no_grad():
+        network.eval()(data().normalized(data().train.inputs))
+    assert shares == {name: pytest.approx(0.07, abs=1e-3) for name in shares}
+    assert len(shares) == 7
+
+
+def test_steps_follow_the_weights_at_the_start_of_every_epoch(tmp_path: Path) -> None:
+    of = stage(W2A2, epochs=2)
+    with pytest.raises(Interrupted):
+        trained(of, checkpoint=tmp_path / "checkpoint", keep_going=lambda: False)
+    saved = read_tensors(tmp_path / "checkpoint")
+    assert saved is not None
+    state = trained(of).state
+    steps = [name for name in state if name.endswith(".weight_quantizer.step")]
+    for name in steps:
+        layer = name.split(".")[0]
+        bits = 8 if layer in ("stem_conv", "classifier") else 2
+        assert state[name] == l2_optimal_step(saved[0][f"model/{layer}.weight"], bits)
+        assert state[name] != l2_optimal_step(float_result().state[f"{layer}.weight"], bits)
+    assert len(steps) == 10
+
+
+def test_the_learning_rate_follows_the_schedule_through_the_epochs(tmp_path: Path) -> None:
+    # One of Adam's steps moves a weight by at most 3.2 times the rate, and an epoch has 17 of them.
+    schedule = {"epochs": 4, "decay": "steps", "milestones": [1, 2, 3], "warmup_epochs": 0}
+    of = replace(stage(), recipe=override(recipe("adam"), {"float_part": {"schedule": schedule}}))
+    weights: list[Tensor] = []
+
+    def look() -> bool:
+        saved = read_tensors(tmp_path / "checkpoint")
+        assert saved is not None
+        weights.append(saved[0]["model/group3_block1_conv2.weight"])
+        return True
+
+    weights.append(trained(of, checkpoint=tmp_path / "checkpoint", keep_going=look).state["group3_block1_conv2.weight"])
+    moved = [float((later - earlier).abs().max()) for earlier, later in pairwise(weights)]
+    for epoch, distance in enumerate(moved, 2):
+        rate = 0.01 * 0.1 ** (epoch - 1)
+        assert rate < distance < 3.2 * 17 * rate
+
+
+def test_initialization_and_batches_both_follow_the_seed_and_batches_the_epoch() -> None:
+    still = override(recipe(), {"float_part": {"schedule": {"learning_rate": 1e-30}}})
+    one, other = (trained(replace(stage(seed=seed), recipe=still)) for seed in (0, 1))
+    assert not torch.equal(one.state["stem_conv.weight"], other.state["stem_conv.weight"])
+    # Nothing but the batches differs between epochs, and between two seeds' retrainings without calibration.
+    assert len({point.train_loss for point in one.curve}) == 3
+    weights_only = stage(BitWidths(2, None))
+    assert trained(weights_only).curve != trained(replace(weights_only, seed=1)).curve
 
 
 def test_retraining_learns() -> None:
