@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qcore.layers import Layer
     from qcore.tasks import Task
 
-LEAST_WIDTH, MOST_WIDTH, MOST_DEPTH = 3, 8192, 2000
+LEAST_WIDTH, MOST_WIDTH, MOST_DEPTH = 3, 8192, 1202
 
 _PATTERN = re.compile(r"([a-z]+)-L([1-9]\d{0,6})-D([1-9]\d{0,6})", re.ASCII)
 

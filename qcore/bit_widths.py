@@ -10,7 +10,7 @@ from qcore.errors import InvalidInput
 LEAST_BITS, MOST_BITS = 2, 8
 FLOAT_BITS = 32
 
-_PATTERN = re.compile(r"W(\d+|F)A(\d+|F)", re.ASCII)
+_PATTERN = re.compile(r"W([1-9]\d*|F)A([1-9]\d*|F)", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
 
 SQLITE_BUSY_TIMEOUT_MS = 30_000
+_WAL_ATTEMPTS, _WAL_PAUSE_SECONDS = 100, 0.05
 _POOL_SIZE = 40
 """As many connections as the API has threads for routes: none of them waits for another's."""
 
@@ -68,39 +71,63 @@ class Database:
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def migrate(self) -> Iterator[Connection]:
+        """A connection in a transaction that no other migration runs beside."""
+        if self.embedded:
+            self._write_ahead()
+        with self._writing.begin() as connection:
+            if not self.embedded:
+                # Two processes that start at once take turns; the lock ends with the transaction.
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237410)")
+            yield connection
+
+    def _write_ahead(self) -> None:
+        """Lets readers and a writer work at once; the file stays so. SQLite does not wait for others to do this."""
+        for attempt in range(1, _WAL_ATTEMPTS + 1):
+            connection = self.engine.raw_connection()  # the statement is refused inside a transaction
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if attempt == _WAL_ATTEMPTS:
+                    raise
+            else:
+                return
+            finally:
+                connection.close()
+            time.sleep(_WAL_PAUSE_SECONDS)
+
     def dispose(self) -> None:
         self.engine.dispose()
 
 
+def described(url: URL) -> str:
+    """A database URL as it may be shown: without user, password and options."""
+    return f"{url.get_backend_name()}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
 def _with_driver(url: str) -> URL:
+    variable = "QUANTRANK_DATABASE_URL"
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise InvalidInput("QUANTRANK_DATABASE_URL", _masked(url), "is not a database URL", _URL_REMEDY) from None
+    except (ArgumentError, ValueError):
+        shown = url.split("@")[-1].split("?")[0][:100]
+        raise InvalidInput(variable, shown, "is not a database URL", _URL_REMEDY) from None
+    if "@" in (parsed.host or ""):
+        raise InvalidInput(variable, "(hidden)", "has an @ in its user or password", "write it as %40")
     if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed
-    raise InvalidInput(
-        "QUANTRANK_DATABASE_URL", parsed.render_as_string(), "is neither PostgreSQL nor an SQLite file", _URL_REMEDY
-    )
+    raise InvalidInput(variable, described(parsed), "is neither PostgreSQL nor an SQLite file", _URL_REMEDY)
 
 
 _URL_REMEDY = "use postgresql://user:password@host/database or sqlite:////path/to/file.db"
 
 
-def _masked(url: str) -> str:
-    return url.split("@")[-1][:100]
-
-
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver opens no transaction of its own: _begin_sqlite does
-    for pragma in (
-        "journal_mode=WAL",
-        f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}",
-        "foreign_keys=ON",
-        "synchronous=NORMAL",
-    ):
+    for pragma in (f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}", "foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import and_, or_, select, update
 
 from searcher.database import database_now
 from searcher.events import emit, lock_searches_that_want
-from searcher.searches import settle
+from searcher.searches import searches_of_evaluation, settle
 from searcher.tables import Evaluation
 
 if TYPE_CHECKING:
@@ -114,8 +114,10 @@ def bury_lost(session: Session) -> None:
         Evaluation.lease_ends < database_now(),
         Evaluation.attempt >= MOST_ATTEMPTS,
     )
-    for evaluation_id in session.scalars(select(Evaluation.id).where(ended)).all():
-        searches = lock_searches_that_want(session, evaluation_id)
+    found = list(session.scalars(select(Evaluation.id).where(ended).order_by(Evaluation.id)))
+    wanting = lock_searches_that_want(session, found)  # of all of them first: locks are taken in one order
+    for evaluation_id in found:
+        searches = [search for search in wanting if search.id in searches_of_evaluation(session, evaluation_id)]
         buried = session.scalars(
             update(Evaluation)
             .where(Evaluation.id == evaluation_id, ended)

@@ -83,7 +83,7 @@ def _trials(session: Session, search: Search) -> list[Trial]:
     trials = []
     for candidate, evaluations in candidates_of(session, search):
         if evaluations:
-            is_open = any(evaluation.status in OPEN for evaluation in evaluations)
+            is_open = any(status in OPEN for _, status in evaluations)
             trials.append(Trial(_architecture(candidate), accuracy.get(candidate.architecture), is_open))
     return trials
 

@@ -43,7 +43,7 @@ class SearchRequest(BaseModel):
     depths: list[int] | None = Field(
         default=None,
         min_length=1,
-        max_length=100,
+        max_length=32,
         description="Depths L; each block takes those it has. Its default depths if not given.",
     )
     widths: list[int] | None = Field(

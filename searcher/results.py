@@ -14,7 +14,7 @@ from searcher.database import database_now
 from searcher.events import emit, lock_searches_that_want
 from searcher.leases import held
 from searcher.searches import settle
-from searcher.tables import CurvePoint, Evaluation, Proposal, Search, Stage
+from searcher.tables import CurvePoint, Evaluation, Search, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ class StageToTrain:
 
 def start_evaluation(session: Session, lease: Lease) -> None:
     """Tells the searches that want an evaluation that a worker has it."""
-    searches = lock_searches_that_want(session, lease.evaluation_id)
+    searches = lock_searches_that_want(session, [lease.evaluation_id])
     evaluation = held(session, lease)
     emit(
         session,
@@ -56,10 +56,14 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
         LeaseLost: when the lease is not held any more.
         InvalidInput: when this worker's version knows the task under another data version.
     """
-    searches = lock_searches_that_want(session, lease.evaluation_id)
+    searches = lock_searches_that_want(session, [lease.evaluation_id])
     evaluation = held(session, lease)
     stages = stages_of_evaluation(session, evaluation.id)
     pending = [stage for stage in stages if stage.status == "pending"]
+    if any(_wants(search, stage) for search in searches for stage in pending):
+        for search in searches:  # one that has all it wanted does not wait for what others want besides
+            if not any(_wants(search, stage) for stage in pending):
+                settle(session, search)
     for search in searches:
         # In the order the search gave them: the bit widths that rank come first.
         for bits in ("float", *search.bit_widths):
@@ -115,7 +119,7 @@ def accept_stage(
     Raises:
         LeaseLost: when the lease is not held any more.
     """
-    searches = lock_searches_that_want(session, lease.evaluation_id)
+    searches = lock_searches_that_want(session, [lease.evaluation_id])
     evaluation = held(session, lease)
     stage = session.get_one(Stage, stage_id)
     assert stage.evaluation_id == evaluation.id
@@ -146,7 +150,7 @@ def fail_evaluation(session: Session, lease: Lease, error: str) -> None:
     Raises:
         LeaseLost: when the lease is not held any more.
     """
-    searches = lock_searches_that_want(session, lease.evaluation_id)
+    searches = lock_searches_that_want(session, [lease.evaluation_id])
     _end(session, held(session, lease), searches, "failed", error)
 
 
@@ -162,10 +166,6 @@ def curve_of(session: Session, stage_id: int) -> list[CurvePoint]:
 
 def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
     return session.get(Evaluation, evaluation_id)
-
-
-def searches_of_evaluation(session: Session, evaluation_id: int) -> list[int]:
-    return list(session.scalars(select(Proposal.search_id).where(Proposal.evaluation_id == evaluation_id)))
 
 
 def _wants(search: Search, stage: Stage) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,21 +11,25 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from qcore.errors import InvalidInput
+from searcher.database import described
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from searcher.database import Database
 
 
 def upgrade(database: Database) -> str:
-    """Migrates to the newest revision, in one transaction, and returns it; a no-op where nothing is to do."""
+    """Migrates to the newest revision, in one transaction, and returns it; a no-op where nothing is to do.
+
+    Raises:
+        InvalidInput: when the database cannot be reached or is none.
+    """
     config = _config()
-    with database.engine.begin() as connection:
-        if not database.embedded:
-            # Two processes that start at once take turns; the lock ends with the transaction.
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237410)")
+    with _reachable(database), database.migrate() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return _head()
@@ -33,26 +39,31 @@ def require_current(database: Database) -> None:
     """Checks that a database has this release's tables.
 
     Raises:
-        InvalidInput: when it has others, or cannot be reached.
+        InvalidInput: when it has others, or cannot be reached or is none.
     """
-    try:
-        with database.engine.connect() as connection:
-            revision = MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise InvalidInput(
-            "QUANTRANK_DATABASE_URL",
-            database.url.render_as_string(),
-            f"cannot be reached ({reason})",
-            "start the database or correct the URL",
-        ) from error
+    with _reachable(database), database.engine.connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
     if revision != _head():
         raise InvalidInput(
             "QUANTRANK_DATABASE_URL",
-            database.url.render_as_string(),
+            described(database.url),
             f"has tables of revision {revision or 'none'}, this release needs {_head()}",
             "run `quantrank db upgrade` (or, if the tables are newer, a newer release)",
         )
+
+
+@contextmanager
+def _reachable(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise InvalidInput(
+            "QUANTRANK_DATABASE_URL",
+            described(database.url),
+            f"cannot be used ({reason})",
+            "start the database or correct the URL",
+        ) from error
 
 
 def _config() -> Config:

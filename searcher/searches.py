@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import case, exists, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from qcore import Architecture, BitWidths, Recipe, get_task, stages_of
@@ -18,6 +18,7 @@ from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from searcher.request import SearchPlan
@@ -176,10 +177,9 @@ def progress(session: Session, search: Search) -> Progress:
     proposals = select(Proposal).where(Proposal.search_id == search.id).subquery()
     candidates = session.scalars(select(func.count()).where(Candidate.search_id == search.id)).one()
     proposed = session.scalars(select(func.count(proposals.c.candidate_id.distinct()))).one()
+    status = _status_for(search)
     by_status = session.execute(
-        select(Evaluation.status, func.count())
-        .join(proposals, proposals.c.evaluation_id == Evaluation.id)
-        .group_by(Evaluation.status)
+        select(status, func.count()).join(proposals, proposals.c.evaluation_id == Evaluation.id).group_by(status)
     )
     evaluations: dict[str, int] = dict(by_status.all())
     epochs_done = session.scalars(
@@ -198,23 +198,27 @@ def progress(session: Session, search: Search) -> Progress:
 CandidateState = Literal["waiting", "queued", "running", "done", "diverged", "failed", "lost", "cancelled"]
 
 
-def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[Evaluation]]]:
-    """Every candidate with the evaluations proposed for it, in the order they were enumerated."""
-    found: dict[int, tuple[Candidate, list[Evaluation]]] = {
+def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[tuple[Evaluation, str]]]]:
+    """Every candidate, in the order they were enumerated, with its evaluations and their status for this search."""
+    found: dict[int, tuple[Candidate, list[tuple[Evaluation, str]]]] = {
         candidate.id: (candidate, [])
         for candidate in session.scalars(
             select(Candidate).where(Candidate.search_id == search.id).order_by(Candidate.id)
         )
     }
     linked = (
-        select(Proposal.candidate_id, Evaluation)
+        select(Proposal.candidate_id, Evaluation, _status_for(search))
         .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
         .where(Proposal.search_id == search.id)
         .order_by(Evaluation.seed)
     )
-    for candidate_id, evaluation in session.execute(linked):
-        found[candidate_id][1].append(evaluation)
+    for candidate_id, evaluation, status in session.execute(linked):
+        found[candidate_id][1].append((evaluation, status))
     return list(found.values())
+
+
+def searches_of_evaluation(session: Session, evaluation_id: int) -> list[int]:
+    return list(session.scalars(select(Proposal.search_id).where(Proposal.evaluation_id == evaluation_id)))
 
 
 def search_recipe(search: Search) -> Recipe:
@@ -226,6 +230,12 @@ def stages_wanted_by(search: Search) -> Any:
     return Stage.bit_widths.in_(["float", *search.bit_widths]) & (
         Stage.retraining_recipe_hash.is_(None) | (Stage.retraining_recipe_hash == search.retraining_recipe_hash)
     )
+
+
+def _status_for(search: Search) -> ColumnElement[str]:
+    """An evaluation's status as a search sees it: done once every stage it wants has ended, whatever others want."""
+    waits = exists().where(Stage.evaluation_id == Evaluation.id, Stage.status == "pending", stages_wanted_by(search))
+    return case((waits, Evaluation.status), else_="done")
 
 
 def _has_open_proposals(session: Session, search: Search) -> bool:

@@ -98,7 +98,7 @@ class CandidateView(BaseModel):
     evaluations: list[EvaluationSummary]
 
     @classmethod
-    def of(cls, search: Search, candidate: Candidate, evaluations: Sequence[Evaluation]) -> CandidateView:
+    def of(cls, search: Search, candidate: Candidate, evaluations: Sequence[tuple[Evaluation, str]]) -> CandidateView:
         return cls(
             costs=_costs(
                 candidate.architecture,
@@ -107,10 +107,8 @@ class CandidateView(BaseModel):
                 search_recipe(search).retraining.quantizers,
             ),
             evaluations=[
-                EvaluationSummary(
-                    id=each.id, seed=each.seed, status=each.status, attempt=each.attempt, error=each.error
-                )
-                for each in evaluations
+                EvaluationSummary(id=each.id, seed=each.seed, status=status, attempt=each.attempt, error=each.error)
+                for each, status in evaluations
             ],
         )
 

@@ -60,13 +60,14 @@ def choose(remaining: Sequence[Architecture], trials: Sequence[Trial], seed: int
 
 def _places(candidates: Sequence[Architecture]) -> dict[Architecture, tuple[float, float]]:
     """Where each candidate's depth stands among its block's depths, and its width among those of its depth."""
-    places = {}
-    for architecture in candidates:
-        block = [other for other in candidates if other.block == architecture.block]
-        depths = sorted({other.depth for other in block})
-        widths = sorted({other.width for other in block if other.depth == architecture.depth})
-        places[architecture] = (_position(depths, architecture.depth), _position(widths, architecture.width))
-    return places
+    widths: dict[str, dict[int, list[int]]] = {}
+    for each in sorted(candidates, key=lambda each: (each.depth, each.width)):
+        widths.setdefault(each.block, {}).setdefault(each.depth, []).append(each.width)
+    depths = {block: list(by_depth) for block, by_depth in widths.items()}
+    return {
+        each: (_position(depths[each.block], each.depth), _position(widths[each.block][each.depth], each.width))
+        for each in candidates
+    }
 
 
 def _position(values: list[int], value: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from searcher.database import described
 from searcher.schema import upgrade
 from service.output import print_json
 from service.settings import load_settings
@@ -16,7 +17,7 @@ def run(arguments: Namespace) -> int:
     """Brings the database's tables to this release's."""
     database = load_settings().open_database()
     revision = upgrade(database)
-    url = database.url.render_as_string()
+    url = described(database.url)
     if arguments.json:
         print_json({"database": url, "revision": revision})
     else:

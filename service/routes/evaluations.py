@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from searcher.results import curve_of, get_evaluation, searches_of_evaluation, stages_of_evaluation
+from searcher.results import curve_of, get_evaluation, stages_of_evaluation
+from searcher.searches import searches_of_evaluation
 from service.dependencies import MOST_ID, Reading
 from service.problems import NotFound
 from service.schemas import EvaluationView

@@ -42,6 +42,8 @@ def _count(session: Session) -> int:
         "postgresql//somebody:h1dden@host/database",
         "somebody:h1dden@host/database",
         "/path/to/file.db",
+        "mysql://host/database?password=h1dden",
+        "postgresql://somebody:h1dden@host:abc/database",
         "",
     ],
 )
@@ -52,6 +54,12 @@ def test_a_url_of_no_known_database_is_refused_with_a_remedy_and_without_its_pas
     assert "postgresql://user:password@host/database" in refused.value.remedy
     assert "sqlite:////path" in refused.value.remedy
     assert "h1dden" not in str(refused.value)
+
+
+def test_a_password_with_an_unescaped_at_sign_is_not_shown_in_part() -> None:
+    with pytest.raises(InvalidInput, match="%40") as refused:
+        Database("postgresql://somebody:h1d@den@host/database")
+    assert "den" not in str(refused.value).replace("hidden", "")
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,11 @@ from building import (
     status_of,
     work,
 )
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from searcher import leases, results
 from searcher.database import database_now
+from searcher.events import lock_searches
 from searcher.leases import MOST_ATTEMPTS, Lease, LeaseLost
 from searcher.tables import Evaluation
 
@@ -303,3 +305,38 @@ def test_the_database_clock_goes_on_within_a_transaction(database: Database) -> 
     with database.read() as session:
         first = session.scalars(select(database_now())).one()
         assert any(session.scalars(select(database_now())).one() > first for _ in range(100_000))
+
+
+def test_burying_takes_the_locks_of_several_searches_in_their_order(postgres_database: Database) -> None:
+    """Lost evaluations 1 and 2 are wanted by searches 2 and 1, while another transaction locks search 1, then 2."""
+    database = postgres_database
+    first, second = post(database, widths=[3]), post(database, widths=[4])
+    propose_candidates(database, second)
+    propose_candidates(database, first)
+    for _ in range(leases.MOST_ATTEMPTS):
+        held_now = [claim(database) for _ in range(2)]
+        for lease in held_now:
+            end_lease(database, lease)
+    burying = threading.Thread(target=_bury, args=(database,))
+    with database.write() as session:
+        lock_searches(session, [first])
+        burying.start()
+        # PostgreSQL itself says when the other waits for a lock of ours.
+        _until(lambda: _waiting_for_locks(database) > 0)
+        lock_searches(session, [second])
+    burying.join(30)
+    assert [row.status for row in rows(database, Evaluation)] == ["lost", "lost"]
+
+
+def _waiting_for_locks(database: Database) -> int:
+    with database.read() as session:
+        return session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(3000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("the condition never came true")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from qcore import Architecture, BitWidths, InvalidInput, get_task
-from searcher.request import MOST_CANDIDATES, SearchRequest, parse_bit_widths, plan
+from searcher.request import SearchRequest, parse_bit_widths, plan
 
 DIGITS = get_task("digits")
 FLOAT_HASH = DIGITS.recipes[0].float_part.hash()
@@ -210,12 +210,17 @@ def test_overrides_that_change_nothing_leave_the_recipe_as_it_is() -> None:
     assert plan(_request(recipe={})).recipe == DIGITS.recipes[0]
 
 
-def test_more_candidates_than_can_be_searched_are_refused() -> None:
-    fields = {"task": "rings", "parameter_budget": 10**8, "depths": list(range(3, 103)), "widths": list(range(3, 103))}
+def test_more_candidates_than_can_be_searched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"task": "rings", "parameter_budget": 10**8, "depths": list(range(3, 35)), "widths": list(range(3, 103))}
+    monkeypatch.setattr("searcher.request.MOST_CANDIDATES", 3200)
     refused = _refusal(**fields)
-    assert (refused.field, refused.value) == ("widths", 20_000)
-    assert str(MOST_CANDIDATES) in refused.remedy
-    assert len(plan(_request(**fields, blocks=["plain"])).candidates) == MOST_CANDIDATES
+    assert (refused.field, refused.value) == ("widths", 6400)
+    assert "3200" in refused.remedy
+    assert len(plan(_request(**fields, blocks=["plain"])).candidates) == 3200
+
+
+def test_no_other_spelling_hides_that_bit_widths_are_there_twice() -> None:
+    assert _refusal(bit_widths=["W2A2", "W02A2"]).field == "bit_widths"
 
 
 def test_bit_widths_come_in_their_order() -> None:

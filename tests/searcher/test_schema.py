@@ -122,15 +122,24 @@ print("done", flush=True)
 
 
 def test_two_processes_may_upgrade_a_fresh_postgresql_database_at_once(fresh_postgres: str) -> None:
+    _upgrade_at_once(fresh_postgres, 2)
+
+
+def test_processes_may_upgrade_a_fresh_sqlite_database_at_once(tmp_path: Path) -> None:
+    for number in range(3):
+        _upgrade_at_once(f"sqlite:///{tmp_path / str(number)}.db", 4)
+
+
+def _upgrade_at_once(url: str, count: int) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", UPGRADE_WHEN_TOLD, fresh_postgres],
+            [sys.executable, "-c", UPGRADE_WHEN_TOLD, url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(2)
+        for _ in range(count)
     ]
     for process in processes:
         assert process.stdout is not None
@@ -140,7 +149,7 @@ def test_two_processes_may_upgrade_a_fresh_postgresql_database_at_once(fresh_pos
         process.stdin.write("now\n")
         process.stdin.flush()
     ended = [process.communicate(timeout=60) for process in processes]
-    assert [out for out, _ in ended] == ["done\n"] * 2, [error[-500:] for _, error in ended]
+    assert [out for out, _ in ended] == ["done\n"] * count, [error[-500:] for _, error in ended]
 
 
 def test_a_current_database_is_accepted(database: Database) -> None:
@@ -168,16 +177,25 @@ def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
     [
         "postgresql://somebody:h1dden@127.0.0.1:1/quantrank",
         "postgresql://somebody:h1dden@127.0.0.1:1/quantrank?connect_timeout=1",
+        "postgresql://127.0.0.1:1/quantrank?password=h1dden&user=somebody",
         "sqlite:////nowhere/at/all/quantrank.db",
     ],
 )
 def test_a_database_that_cannot_be_reached_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(InvalidInput, match="cannot be reached") as refused:
+    with pytest.raises(InvalidInput, match="cannot be used") as refused:
         require_current(Database(url))
     assert refused.value.field == "QUANTRANK_DATABASE_URL"
     assert "start the database" in refused.value.remedy
     assert "h1dden" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "notes.db"
+    file.write_text("not a database, but long enough to be read as one" * 100)
+    for use in (require_current, upgrade):
+        with pytest.raises(InvalidInput, match="not a database"):
+            use(Database(f"sqlite:///{file}"))
 
 
 def test_a_database_that_does_not_exist_is_refused_without_its_password(postgres_url: URL) -> None:

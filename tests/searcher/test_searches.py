@@ -552,4 +552,29 @@ def test_candidates_come_with_the_evaluations_proposed_for_them(database: Databa
     propose_candidates(database, search_id, most=1)
     with database.read() as session:
         listed = candidates_of(session, session.get_one(Search, search_id))
-    assert [(candidate.width, [each.seed for each in found]) for candidate, found in listed] == [(3, [1, 5]), (4, [])]
+    assert [(candidate.width, [each.seed for each, _ in found]) for candidate, found in listed] == [
+        (3, [1, 5]),
+        (4, []),
+    ]
+
+
+def test_a_search_that_has_all_it_wanted_does_not_wait_for_what_others_want(sqlite_database: Database) -> None:
+    database = sqlite_database
+    few = post(database, proposed=True, widths=[3], bit_widths=["W2A2"])
+    many = post(database, proposed=True, widths=[3], bit_widths=["W2A2", "W4A4", "W8A8"])
+    lease = claim(database)
+    assert [train_next_stage(database, lease) for _ in range(3)] == ["float", "W2A2", "W4A4"]
+    assert (status_of(database, few), status_of(database, many)) == ("finished", "running")
+
+
+def test_a_result_is_done_for_those_who_wanted_no_more_of_a_cancelled_evaluation(database: Database) -> None:
+    first = post(database, proposed=True, widths=[3], bit_widths=["W2A2", "W4A4"])
+    lease = claim(database)
+    assert [train_next_stage(database, lease) for _ in range(2)] == ["float", "W2A2"]
+    with database.write() as session:
+        cancel_search(session, first)
+    second = post(database, widths=[3], bit_widths=["W2A2"])
+    assert status_of(database, second) == "finished"
+    with database.read() as session:
+        assert progress(session, session.get_one(Search, first)).evaluations == {"cancelled": 1}
+        assert progress(session, session.get_one(Search, second)).evaluations == {"done": 1}
