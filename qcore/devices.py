@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,6 @@ from qcore.errors import InvalidInput
 
 if TYPE_CHECKING:
     import torch
-
-MOST_THREADS = 1024
 
 _PATTERN = re.compile(r"cpu|cuda(:\d{1,3})?", re.ASCII)
 
@@ -23,12 +22,13 @@ def check_device_name(name: str, threads: int) -> None:
     """
     if _PATTERN.fullmatch(name) is None:
         raise InvalidInput("device", name, "is not a device", "use cpu, cuda or cuda:<index>")
-    if not 1 <= threads <= MOST_THREADS:
-        raise InvalidInput("threads", threads, "is out of range", f"use 1 to {MOST_THREADS}")
+    cores = os.cpu_count() or 1
+    if not 1 <= threads <= cores:
+        raise InvalidInput("threads", threads, "is out of range", f"use 1 to {cores}, the cores of this machine")
 
 
 def prepare_device(name: str, threads: int) -> torch.device:
-    """The torch device of that name, made deterministic, with as many threads for work on the CPU.
+    """The torch device of that name, as deterministic as torch can be, with as many threads for work on the CPU.
 
     Raises:
         InvalidInput: also for a device that this machine does not have.
@@ -44,5 +44,8 @@ def prepare_device(name: str, threads: int) -> torch.device:
             raise InvalidInput("device", name, f"is not here: this machine has {count} of them", "use --device cpu")
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # a recipe's fp32 is fp32
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.set_num_threads(threads)
     return device

@@ -34,7 +34,8 @@ def input_bits(
 ) -> dict[str, int]:
     """Bits of the values each weight layer reads, by its name; float counts 32.
 
-    The network's input has the bits it is stored with (8 for images). An average over P positions of n-bit codes
+    With float activations all of them do. Otherwise the network's input has the bits it is stored with (8 for
+    images). An average over P positions of n-bit codes
     is a sum of them, which takes as many bits as P * (2^n - 1) does.
     """
     if bit_widths.activation is None:

@@ -52,7 +52,7 @@ class Schedule(_Part):
         if self.milestones and self.milestones[-1] >= self.epochs:
             raise ValueError(f"milestones must lie before the last of the {self.epochs} epochs")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be fewer than the {self.epochs} epochs")
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})")
         return self
 
 
@@ -122,7 +122,9 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(["recipe", *map(str, first["loc"])])
-        raise InvalidInput(path, first["input"], first["msg"], "see GET /tasks for the task's recipes") from None
+        message = first["msg"].removeprefix("Value error, ")
+        value = "this combination" if isinstance(first["input"], dict) else first["input"]
+        raise InvalidInput(path, value, f"is refused: {message}", "GET /tasks shows the task's recipes") from None
     return recipe if changed.hash() == recipe.hash() else changed
 
 

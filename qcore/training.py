@@ -108,7 +108,7 @@ def train_stage(
             raise Interrupted(stage.label)
 
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-    if not _finite(curve):
+    if not _finite(curve) or not all(bool(t.isfinite().all()) for t in state.values()):
         return StageResult("diverged", None, None, tuple(curve), seconds, state)
     test_accuracy = accuracy(network, data, data.test)
     return StageResult("done", curve[-1].validation_accuracy, test_accuracy, tuple(curve), seconds, state)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Paths by stage key. A stage's network is written before its result is stored, so a result implies the file."""
+    """Paths by stage key. A stage's network is written before its result is stored: what was trained has a file."""
 
     root: Path
 
@@ -20,5 +20,5 @@ class Artifacts:
         return self.root / "networks" / f"{stage_key}.safetensors"
 
     def checkpoint(self, stage_key: str) -> Path:
-        """The state of a stage in training; removed when the stage ends."""
+        """The state of a stage in training; removed when its result is stored."""
         return self.root / "checkpoints" / f"{stage_key}.safetensors"

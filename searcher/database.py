@@ -1,4 +1,4 @@
-"""One database, two backends: SQLite for one host, PostgreSQL for many. No other code tells them apart."""
+"""One database, two backends: SQLite for one host, PostgreSQL for many. Hardly any other code tells them apart."""
 
 from __future__ import annotations
 

@@ -24,13 +24,16 @@ def lock_searches(session: Session, search_ids: Sequence[int]) -> list[Search]:
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
+def searches_that_want(session: Session, evaluation_ids: Sequence[int]) -> list[int]:
+    """Ids of the running searches that any of the evaluations was proposed for."""
+    linked = select(Proposal.search_id).where(Proposal.evaluation_id.in_(evaluation_ids))
+    return list(session.scalars(select(Search.id).where(Search.id.in_(linked), Search.status == "running")))
+
+
 def lock_searches_that_want(session: Session, evaluation_ids: Sequence[int]) -> list[Search]:
     """Locks the running searches that any of the evaluations was proposed for."""
-    if not evaluation_ids:
-        return []
-    linked = select(Proposal.search_id).where(Proposal.evaluation_id.in_(evaluation_ids))
-    running = select(Search.id).where(Search.id.in_(linked), Search.status == "running")
-    return [search for search in lock_searches(session, list(session.scalars(running))) if search.status == "running"]
+    found = lock_searches(session, searches_that_want(session, evaluation_ids))
+    return [search for search in found if search.status == "running"]
 
 
 def emit(session: Session, searches: Sequence[Search], kind: str, **data: Any) -> None:

@@ -49,6 +49,8 @@ class Executor:
         with self._database.write() as session:
             results.start_evaluation(session, lease)
         while stage := self._next_stage(lease):
+            if self._stopping():
+                raise Interrupted(stage.plan.label)
             self._run_stage(lease, stage, check_lease)
 
     def _next_stage(self, lease: Lease) -> StageToTrain | None:

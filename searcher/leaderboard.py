@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, or_, select
 
 from qcore.bit_widths import FLOAT
+from qcore.stages import NUMERICS_VERSION
 from searcher.tables import Candidate, Evaluation, Search, Stage
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def search_leaderboard(session: Session, search: Search) -> list[Entry]:
     query = _stages_of(
         search.task,
         search.task_version,
+        search.numerics_version,
         search.float_recipe_hash,
         search.retraining_recipe_hash,
         search.bit_widths,
@@ -85,7 +87,9 @@ def task_leaderboard(
 ) -> list[Entry]:
     """The leaderboard of a task and recipe over all searches, ranked by the first of the bit widths."""
     names = [str(bits) for bits in bit_widths]
-    query = _stages_of(task.name, task.version, recipe.float_part.hash(), recipe.retraining.hash(), names)
+    query = _stages_of(
+        task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash(), recipe.retraining.hash(), names
+    )
     if max_parameters is not None:
         query = query.where(Evaluation.parameters <= max_parameters)
     if block is not None:
@@ -94,7 +98,12 @@ def task_leaderboard(
 
 
 def _stages_of(
-    task: str, task_version: str, float_hash: str, retraining_hash: str, bit_widths: Sequence[str]
+    task: str,
+    task_version: str,
+    numerics_version: int,
+    float_hash: str,
+    retraining_hash: str,
+    bit_widths: Sequence[str],
 ) -> Select[Evaluation, Stage]:
     return (
         select(Evaluation, Stage)
@@ -102,6 +111,7 @@ def _stages_of(
         .where(
             Evaluation.task == task,
             Evaluation.task_version == task_version,
+            Evaluation.numerics_version == numerics_version,
             Evaluation.float_recipe_hash == float_hash,
             Stage.status.in_(_RANKED_STATUSES),
             or_(

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, or_, select, update
 
 from searcher.database import database_now
-from searcher.events import emit, lock_searches_that_want
+from searcher.events import emit, lock_searches_that_want, searches_that_want
 from searcher.searches import searches_of_evaluation, settle
 from searcher.tables import Evaluation
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from searcher.tables import Search
+
 MOST_ATTEMPTS = 3
-"""Claims after which an evaluation whose worker died again is given up as lost."""
+"""Claims in a row without one new epoch after which an evaluation whose worker died again is given up as lost."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
     now = database_now()
     free = or_(
         Evaluation.status == "queued",
-        and_(Evaluation.status == "running", Evaluation.lease_ends < now, Evaluation.attempt < MOST_ATTEMPTS),
+        and_(
+            Evaluation.status == "running", Evaluation.lease_ends < now, Evaluation.fruitless_attempts < MOST_ATTEMPTS
+        ),
     )
     first = (
         select(Evaluation.id)
@@ -63,6 +67,7 @@ def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
             lease_token=token,
             lease_ends=now + seconds,
             attempt=Evaluation.attempt + 1,
+            fruitless_attempts=Evaluation.fruitless_attempts + 1,
             worker_id=worker_id,
         )
         .returning(Evaluation.id)
@@ -100,11 +105,30 @@ def held(session: Session, lease: Lease) -> Evaluation:
     return evaluation
 
 
+def held_with_searches(session: Session, lease: Lease) -> tuple[Evaluation, list[Search]]:
+    """The evaluation of a lease and the running searches that want it, all locked, searches first.
+
+    A search may come to want the evaluation between the two locks; then both are taken again.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+    """
+    while True:
+        savepoint = session.begin_nested()
+        searches = lock_searches_that_want(session, [lease.evaluation_id])
+        evaluation = held(session, lease)
+        if set(searches_that_want(session, [lease.evaluation_id])) <= {search.id for search in searches}:
+            savepoint.commit()
+            return evaluation, searches
+        savepoint.rollback()  # which gives the locks back
+
+
 def release(session: Session, lease: Lease) -> None:
     """Hands an unfinished evaluation back to the queue; the attempt does not count."""
     evaluation = held(session, lease)
     evaluation.status, evaluation.lease_token, evaluation.lease_ends = "queued", None, None
     evaluation.attempt -= 1
+    evaluation.fruitless_attempts = max(0, evaluation.fruitless_attempts - 1)
 
 
 def bury_lost(session: Session) -> None:
@@ -112,7 +136,7 @@ def bury_lost(session: Session) -> None:
     ended = and_(
         Evaluation.status == "running",
         Evaluation.lease_ends < database_now(),
-        Evaluation.attempt >= MOST_ATTEMPTS,
+        Evaluation.fruitless_attempts >= MOST_ATTEMPTS,
     )
     found = list(session.scalars(select(Evaluation.id).where(ended).order_by(Evaluation.id)))
     wanting = lock_searches_that_want(session, found)  # of all of them first: locks are taken in one order
@@ -125,7 +149,7 @@ def bury_lost(session: Session) -> None:
                 status="lost",
                 lease_token=None,
                 ended_at=database_now(),
-                error=f"its worker died {MOST_ATTEMPTS} times; see the workers' logs (memory?)",
+                error=f"its worker died {MOST_ATTEMPTS} times within an epoch; see the workers' logs (memory?)",
             )
             .returning(Evaluation.architecture)
             .execution_options(synchronize_session=False)

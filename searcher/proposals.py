@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -14,11 +15,14 @@ from searcher.searches import (
     OPEN,
     candidates_of,
     evaluations_left,
+    is_of_this_release,
     propose,
     settle,
     unproposed_candidates,
 )
 from searcher.tables import Candidate, Evaluation, Proposal, Search
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -57,6 +61,9 @@ def _propose_for(database: Database, search_id: int) -> bool:
     while True:
         with database.read() as session:
             search = session.get_one(Search, search_id)
+            if not is_of_this_release(search):
+                log.warning("search %d is of another release: left to workers of that release", search_id)
+                return False
             remaining = [_architecture(each) for each in unproposed_candidates(session, search)]
             if evaluations_left(session, search) == 0:
                 remaining = []

@@ -13,6 +13,7 @@ from searcher.space import enumerate_candidates
 DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
 MOST_PARAMETERS = 100_000_000
 MOST_CANDIDATES = 10_000
+MOST_STAGES = 100_000
 
 Name = Annotated[str, Field(max_length=64)]
 
@@ -98,10 +99,22 @@ def plan(request: SearchRequest) -> SearchPlan:
             "leaves nothing to rank by but the test set",
             f'hold out a share, e.g. "recipe": {{"name": "{recipe.name}", "float_part": {{"validation_share": 0.1}}}}',
         )
+    if recipe.float_part.validation_share * task.train_examples < task.classes:
+        raise InvalidInput(
+            "recipe.float_part.validation_share",
+            recipe.float_part.validation_share,
+            f"holds out fewer than {task.classes} of {task.train_examples} training examples",
+            "hold out more, e.g. 0.1",
+        )
     candidates = enumerate_candidates(task, request.parameter_budget, request.blocks, request.depths, request.widths)
     if len(candidates) > MOST_CANDIDATES:
         raise InvalidInput(
             "widths", len(candidates), "candidates are too many", f"ask for at most {MOST_CANDIDATES} of them"
+        )
+    stages = len(candidates) * len(request.seeds) * (1 + len(request.bit_widths))
+    if stages > MOST_STAGES:
+        raise InvalidInput(
+            "seeds", len(request.seeds), f"make {stages} stages", f"ask for at most {MOST_STAGES} in one search"
         )
     return SearchPlan(
         task=task,
@@ -124,7 +137,11 @@ def parse_bit_widths(names: list[str] | tuple[str, ...]) -> tuple[BitWidths, ...
 
 
 def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
-    """A task's recipe by name, its default if there is none, or one changed by overrides."""
+    """A task's recipe by name, its default if there is none, or one changed by overrides.
+
+    Raises:
+        InvalidInput: for an unknown name or setting, a value it cannot have, or one that the task's inputs do not suit.
+    """
     if given is None:
         return task.recipes[0]
     if isinstance(given, str):
@@ -132,7 +149,15 @@ def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
     name = given.get("name", task.recipes[0].name)
     if not isinstance(name, str):
         raise InvalidInput("recipe.name", name, "is not a name", f"use e.g. {task.recipes[0].name}")
-    return override(task.recipe(name), {key: value for key, value in given.items() if key != "name"})
+    recipe = override(task.recipe(name), {key: value for key, value in given.items() if key != "name"})
+    _, height, width = task.input_shape
+    for setting in ("crop_padding", "flip"):
+        value = getattr(recipe.float_part, setting)
+        if value and height * width == 1:
+            raise InvalidInput(
+                f"recipe.float_part.{setting}", value, f"is for images, which {task.name} has none of", "leave it out"
+            )
+    return recipe
 
 
 def _unique(field: str, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:

@@ -11,9 +11,9 @@ from sqlalchemy import delete, select
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, get_task
 from qcore import Stage as StagePlan
 from searcher.database import database_now
-from searcher.events import emit, lock_searches_that_want
-from searcher.leases import held
-from searcher.searches import settle
+from searcher.events import emit
+from searcher.leases import held, held_with_searches
+from searcher.searches import settle, wants
 from searcher.tables import CurvePoint, Evaluation, Search, Stage
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class StageToTrain:
 
 def start_evaluation(session: Session, lease: Lease) -> None:
     """Tells the searches that want an evaluation that a worker has it."""
-    searches = lock_searches_that_want(session, [lease.evaluation_id])
-    evaluation = held(session, lease)
+    evaluation, searches = held_with_searches(session, lease)
     emit(
         session,
         searches,
@@ -56,19 +55,18 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
         LeaseLost: when the lease is not held any more.
         InvalidInput: when this worker's version knows the task under another data version.
     """
-    searches = lock_searches_that_want(session, [lease.evaluation_id])
-    evaluation = held(session, lease)
+    evaluation, searches = held_with_searches(session, lease)
     stages = stages_of_evaluation(session, evaluation.id)
     pending = [stage for stage in stages if stage.status == "pending"]
-    if any(_wants(search, stage) for search in searches for stage in pending):
+    if any(wants(search, stage) for search in searches for stage in pending):
         for search in searches:  # one that has all it wanted does not wait for what others want besides
-            if not any(_wants(search, stage) for stage in pending):
+            if not any(wants(search, stage) for stage in pending):
                 settle(session, search)
     for search in searches:
         # In the order the search gave them: the bit widths that rank come first.
         for bits in ("float", *search.bit_widths):
             for stage in pending:
-                if stage.bit_widths == bits and _wants(search, stage):
+                if stage.bit_widths == bits and wants(search, stage):
                     return StageToTrain(stage.id, _plan(evaluation, stage), stages[0].status)
     _end(session, evaluation, searches, "done", None)
     return None
@@ -89,7 +87,7 @@ def record_epoch(
     Raises:
         LeaseLost: when the lease is not held any more.
     """
-    held(session, lease)
+    evaluation, stage = held(session, lease), session.get_one(Stage, stage_id)
     session.execute(delete(CurvePoint).where(CurvePoint.stage_id == stage_id, CurvePoint.epoch == epoch))
     session.add(
         CurvePoint(
@@ -100,7 +98,9 @@ def record_epoch(
             learning_rate=learning_rate,
         )
     )
-    session.get_one(Stage, stage_id).epochs_done = epoch
+    if epoch > stage.epochs_done:
+        evaluation.fruitless_attempts = 0
+    stage.epochs_done = epoch
 
 
 def accept_stage(
@@ -119,8 +119,7 @@ def accept_stage(
     Raises:
         LeaseLost: when the lease is not held any more.
     """
-    searches = lock_searches_that_want(session, [lease.evaluation_id])
-    evaluation = held(session, lease)
+    evaluation, searches = held_with_searches(session, lease)
     stage = session.get_one(Stage, stage_id)
     assert stage.evaluation_id == evaluation.id
     if stage.status != "pending":
@@ -129,10 +128,11 @@ def accept_stage(
     stage.validation_accuracy, stage.test_accuracy = validation_accuracy, test_accuracy
     stage.train_seconds, stage.provenance = train_seconds, provenance
     stage.epochs_done = stage.epochs
+    evaluation.fruitless_attempts = 0
     stage.ended_at = session.scalars(select(database_now())).one()
     emit(
         session,
-        [search for search in searches if _wants(search, stage)],
+        [search for search in searches if wants(search, stage)],
         "stage_ended",
         evaluation=evaluation.id,
         architecture=evaluation.architecture,
@@ -145,13 +145,13 @@ def accept_stage(
 
 
 def fail_evaluation(session: Session, lease: Lease, error: str) -> None:
-    """Ends an evaluation by its own error, which another attempt would meet again.
+    """Ends an evaluation by an error it met; a later search that wants it has it tried again.
 
     Raises:
         LeaseLost: when the lease is not held any more.
     """
-    searches = lock_searches_that_want(session, [lease.evaluation_id])
-    _end(session, held(session, lease), searches, "failed", error)
+    evaluation, searches = held_with_searches(session, lease)
+    _end(session, evaluation, searches, "failed", error)
 
 
 def stages_of_evaluation(session: Session, evaluation_id: int) -> list[Stage]:
@@ -166,12 +166,6 @@ def curve_of(session: Session, stage_id: int) -> list[CurvePoint]:
 
 def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
     return session.get(Evaluation, evaluation_id)
-
-
-def _wants(search: Search, stage: Stage) -> bool:
-    return stage.bit_widths == "float" or (
-        stage.bit_widths in search.bit_widths and stage.retraining_recipe_hash == search.retraining_recipe_hash
-    )
 
 
 def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:

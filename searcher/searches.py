@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from qcore import Architecture, BitWidths, Recipe, get_task, stages_of
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
+from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
 from searcher.events import emit, lock_searches
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
@@ -33,6 +34,7 @@ def create_search(session: Session, plan: SearchPlan) -> Search:
         status="running",
         task=plan.task.name,
         task_version=plan.task.version,
+        numerics_version=NUMERICS_VERSION,
         parameter_budget=plan.parameter_budget,
         bit_widths=[str(bits) for bits in plan.bit_widths],
         seeds=list(plan.seeds),
@@ -42,11 +44,8 @@ def create_search(session: Session, plan: SearchPlan) -> Search:
         float_recipe_hash=plan.recipe.float_part.hash(),
         retraining_recipe_hash=plan.recipe.retraining.hash(),
     )
-    session.add(search)
-    session.flush()
     candidates = [
         Candidate(
-            search_id=search.id,
             architecture=architecture.name,
             block=architecture.block,
             depth=architecture.depth,
@@ -55,13 +54,18 @@ def create_search(session: Session, plan: SearchPlan) -> Search:
         )
         for architecture in plan.candidates
     ]
-    session.add_all(candidates)
-    session.flush()
-    emit(session, [search], "search_created", candidates=len(candidates))
+    # Keys take their time; on SQLite the first statement shuts other writers out.
     wanted = [
         {stage.key for seed in plan.seeds for stage in _stages(search, plan.recipe, candidate, seed)}
         for candidate in candidates
     ]
+    session.add(search)
+    session.flush()
+    for candidate in candidates:
+        candidate.search_id = search.id
+    session.add_all(candidates)
+    session.flush()
+    emit(session, [search], "search_created", candidates=len(candidates))
     ended = _ended_keys(session, set().union(*wanted))
     for candidate, keys in zip(candidates, wanted, strict=True):
         if keys <= ended:
@@ -116,12 +120,14 @@ def propose(session: Session, search: Search, candidate: Candidate) -> None:
     if not plans:
         return
     _insert_missing(session, Evaluation, "float_key", [_evaluation_values(stages[0]) for stages in plans.values()])
-    query = select(Evaluation).where(Evaluation.float_key.in_(plans)).order_by(Evaluation.id).with_for_update()
-    for evaluation in session.scalars(query.execution_options(populate_existing=True)).all():
+    query = select(Evaluation).where(Evaluation.float_key.in_(plans)).order_by(Evaluation.id)
+    if free != plans.keys():  # a posted search, which links many at once, links free ones only and waits for nobody
+        query = query.with_for_update().execution_options(populate_existing=True)
+    for evaluation in session.scalars(query).all():
         stages, is_free = plans[evaluation.float_key], evaluation.float_key in free
         _insert_missing(session, Stage, "key", [_stage_values(stage, evaluation.id) for stage in stages])
         if not is_free and evaluation.status not in OPEN:
-            evaluation.status, evaluation.attempt = "queued", 0
+            evaluation.status, evaluation.attempt, evaluation.fruitless_attempts = "queued", 0, 0
             evaluation.error = evaluation.ended_at = None
         session.add(Proposal(candidate_id=candidate.id, evaluation_id=evaluation.id, search_id=search.id, free=is_free))
     session.flush()
@@ -149,13 +155,14 @@ def cancel_search(session: Session, search_id: int) -> Search | None:
     search.status, search.ended_at = "cancelled", session.scalars(select(database_now())).one()
     session.flush()
     own = select(Proposal.evaluation_id).where(Proposal.search_id == search.id)
-    wanted = (
-        select(Proposal.evaluation_id).join(Search, Search.id == Proposal.search_id).where(Search.status == "running")
-    )
-    query = select(Evaluation).where(Evaluation.id.in_(own), Evaluation.id.not_in(wanted), Evaluation.status.in_(OPEN))
-    for evaluation in session.scalars(query.order_by(Evaluation.id).with_for_update()):
-        evaluation.status, evaluation.lease_token, evaluation.lease_ends = "cancelled", None, None
-        evaluation.ended_at = search.ended_at
+    query = select(Evaluation).where(Evaluation.id.in_(own), Evaluation.status.in_(OPEN)).order_by(Evaluation.id)
+    # Locked first: whoever is proposing one of them for another search has then done so, and is seen.
+    open_ones = session.scalars(query.with_for_update().execution_options(populate_existing=True)).all()
+    still_wanted = _wanted_evaluations(session, [evaluation.id for evaluation in open_ones])
+    for evaluation in open_ones:
+        if evaluation.id not in still_wanted:
+            evaluation.status, evaluation.lease_token, evaluation.lease_ends = "cancelled", None, None
+            evaluation.ended_at = search.ended_at
     emit(session, [search], "search_cancelled")
     return search
 
@@ -221,8 +228,20 @@ def searches_of_evaluation(session: Session, evaluation_id: int) -> list[int]:
     return list(session.scalars(select(Proposal.search_id).where(Proposal.evaluation_id == evaluation_id)))
 
 
+def is_of_this_release(search: Search) -> bool:
+    """Whether this release's training gives the results that a search asked for."""
+    return (search.task_version, search.numerics_version) == (get_task(search.task).version, NUMERICS_VERSION)
+
+
 def search_recipe(search: Search) -> Recipe:
     return Recipe.model_validate(search.recipe, strict=False)
+
+
+def wants(search: Search, stage: Stage) -> bool:
+    """Whether a stage of an evaluation proposed for a search is one it asked for."""
+    return stage.bit_widths == "float" or (
+        stage.bit_widths in search.bit_widths and stage.retraining_recipe_hash == search.retraining_recipe_hash
+    )
 
 
 def stages_wanted_by(search: Search) -> Any:
@@ -230,6 +249,17 @@ def stages_wanted_by(search: Search) -> Any:
     return Stage.bit_widths.in_(["float", *search.bit_widths]) & (
         Stage.retraining_recipe_hash.is_(None) | (Stage.retraining_recipe_hash == search.retraining_recipe_hash)
     )
+
+
+def _wanted_evaluations(session: Session, evaluation_ids: Sequence[int]) -> set[int]:
+    """Which of the evaluations have a pending stage that a running search asked for."""
+    query = (
+        select(Search, Stage)
+        .join(Proposal, Proposal.search_id == Search.id)
+        .join(Stage, Stage.evaluation_id == Proposal.evaluation_id)
+        .where(Search.status == "running", Stage.status == "pending", Proposal.evaluation_id.in_(evaluation_ids))
+    )
+    return {stage.evaluation_id for search, stage in session.execute(query) if wants(search, stage)}
 
 
 def _status_for(search: Search) -> ColumnElement[str]:
@@ -285,6 +315,7 @@ def _evaluation_values(stage: StagePlan) -> dict[str, Any]:
         "width": architecture.width,
         "parameters": parameters(architecture.layers(stage.task)),
         "seed": stage.seed,
+        "numerics_version": NUMERICS_VERSION,
         "float_recipe_hash": stage.recipe.float_part.hash(),
         "status": "queued",
     }

@@ -36,6 +36,7 @@ class Search(Base):
     """running, finished or cancelled"""
     task: Mapped[str] = mapped_column(String(64))
     task_version: Mapped[str] = mapped_column(String(64))
+    numerics_version: Mapped[int]
     parameter_budget: Mapped[int] = mapped_column(BigInteger)
     bit_widths: Mapped[list[str]]
     seeds: Mapped[list[int]]
@@ -69,7 +70,7 @@ class Evaluation(Base):
     __tablename__ = "evaluations"
     __table_args__ = (
         Index(None, "status", "lease_ends"),
-        Index("ix_evaluations_leaderboard", "task", "task_version", "float_recipe_hash", "architecture"),
+        Index("ix_evaluations_leaderboard", "task", "task_version", "numerics_version", "float_recipe_hash"),
     )
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
@@ -82,11 +83,14 @@ class Evaluation(Base):
     width: Mapped[int]
     parameters: Mapped[int] = mapped_column(BigInteger)
     seed: Mapped[int] = mapped_column(BigInteger)
+    numerics_version: Mapped[int]
     float_recipe_hash: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(16))
     """queued, running, done, failed (its own error), lost (its workers died too often) or cancelled"""
     attempt: Mapped[int] = mapped_column(default=0)
     """Claims so far that were not handed back."""
+    fruitless_attempts: Mapped[int] = mapped_column(default=0)
+    """Claims in a row that brought no epoch further."""
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_ends: Mapped[float | None]
     worker_id: Mapped[str | None] = mapped_column(String(32))

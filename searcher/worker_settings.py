@@ -17,7 +17,7 @@ class WorkerSettings:
 
     data_root: Path
     artifacts: Artifacts
-    lease_seconds: float = 30.0
+    lease_seconds: float = 15.0
     """How long after a worker's last sign of life another takes its evaluation over."""
     poll_seconds: float = 0.5
     """Pause between two looks for work."""

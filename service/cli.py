@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     leaderboard = _add(commands, "leaderboard", "the leaderboard of a task, over all searches")
     leaderboard.add_argument("--task", required=True)
-    leaderboard.add_argument("--recipe", help="a recipe's name (default: the task's first)")
+    leaderboard.add_argument("--recipe", help="a recipe's name, or overrides as a JSON object")
     leaderboard.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks")
     leaderboard.add_argument("--max-parameters", type=int, metavar="N")
     leaderboard.add_argument("--block")
@@ -131,9 +131,13 @@ def _recipe(text: str) -> Any:
     import json
 
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_not_json)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a recipe's name nor a JSON object ({error})") from None
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 class _Version(argparse.Action):

@@ -32,7 +32,10 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise InvalidInput("url", url, "is not a server's URL", "use e.g. http://127.0.0.1:8000")
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT_SECONDS)
+        try:
+            self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT_SECONDS)
+        except httpx.InvalidURL as error:
+            raise InvalidInput("url", url, f"is not a URL ({error})", "use e.g. http://127.0.0.1:8000") from None
 
     def __enter__(self) -> Client:
         return self
@@ -115,7 +118,10 @@ class Client:
             raise ServerError(f"{self.url} does not answer ({error}); is `quantrank serve` running?") from error
         if response.is_error:
             _raise(response)
-        return response.json()
+        try:
+            return response.json()
+        except ValueError:
+            raise ServerError(f"{self.url} is no quantrank server: its answer is not JSON") from None
 
 
 def _raise(response: httpx.Response) -> None:

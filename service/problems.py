@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _unprocessable(errors: list[FieldProblem]) -> Problem:
-    detail = " / ".join(f"{each.field}: {each.problem}; {each.remedy}" for each in errors[:5])
+    detail = " / ".join(f"{each.field}: {each.value!r} {each.problem}; {each.remedy}" for each in errors[:5])
     return Problem(title="The request cannot be used as it is", status=422, detail=detail, errors=errors)
 
 
@@ -112,6 +113,11 @@ def _field_problem(error: Any) -> FieldProblem:
         return FieldProblem(
             field=field, value=_shown(error["input"]), problem="is not a known field", remedy="leave it out"
         )
+    if kind == "too_short":
+        return FieldProblem(field=field, value=[], problem="is empty", remedy="name at least one, or leave it out")
+    if not path:
+        remedy = "send a JSON object, with content-type: application/json"
+        return FieldProblem(field="body", value=_shown(error["input"]), problem="is not a JSON object", remedy=remedy)
     message = str(error["msg"]).removeprefix("Input ")
     remedy = "see /docs for what the field takes"
     if message.startswith("should be "):
@@ -125,6 +131,8 @@ def _shown(value: object) -> object:
         return value
     if isinstance(value, int):
         return value if abs(value) < 2**53 else "an integer beyond 2^53"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     return _shortened(value if isinstance(value, str) else repr(value), _MOST_VALUE_CHARACTERS)
 
 

@@ -41,6 +41,7 @@ def embedded_server(settings: Settings, workers: int) -> Iterator[Client]:
     Raises:
         ServerError: when it does not start.
     """
+    settings.open_database().dispose()  # refuses an unusable home
     log_file = settings.home / "logs" / "embedded-server.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "service", "serve", "--port", "0", "--exit-with", str(os.getpid())]

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     """Server that client commands talk to."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Where `serve` listens, and client commands look for it, when they are not told."""
-    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
+    lease_seconds: float = Field(default=15.0, ge=1, le=3600)
     """How long after a worker's last sign of life another takes its evaluation over."""
 
     @property
@@ -70,5 +70,13 @@ class Settings(BaseSettings):
         """
         if self.database_url is not None:
             return Database(self.database_url)
-        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(
+                f"{PREFIX}HOME",
+                str(self.home),
+                f"is no usable folder ({error.strerror})",
+                "name one that can be written",
+            ) from None
         return Database(f"sqlite:///{self.home.absolute() / 'quantrank.db'}")

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("task", sa.String(64), nullable=False),
         sa.Column("task_version", sa.String(64), nullable=False),
+        sa.Column("numerics_version", sa.Integer(), nullable=False),
         sa.Column("parameter_budget", sa.BigInteger(), nullable=False),
         sa.Column("bit_widths", sa.JSON(), nullable=False),
         sa.Column("seeds", sa.JSON(), nullable=False),
@@ -58,9 +59,11 @@ def upgrade() -> None:
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("parameters", sa.BigInteger(), nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
+        sa.Column("numerics_version", sa.Integer(), nullable=False),
         sa.Column("float_recipe_hash", sa.String(64), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("fruitless_attempts", sa.Integer(), nullable=False),
         sa.Column("lease_token", sa.String(32), nullable=True),
         sa.Column("lease_ends", sa.Double(), nullable=True),
         sa.Column("worker_id", sa.String(32), nullable=True),
@@ -72,7 +75,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_evaluations_status_lease_ends", "evaluations", ["status", "lease_ends"])
     op.create_index(
-        "ix_evaluations_leaderboard", "evaluations", ["task", "task_version", "float_recipe_hash", "architecture"]
+        "ix_evaluations_leaderboard", "evaluations", ["task", "task_version", "numerics_version", "float_recipe_hash"]
     )
 
     op.create_table(

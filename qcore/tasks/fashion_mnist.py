@@ -26,31 +26,41 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 def check(data_root: Path) -> None:
     missing = [name for name in FILES if _source(data_root, name) is None]
     if missing:
-        raise DataMissing(
-            "task",
-            "fashion-mnist",
-            f"lacks {', '.join(missing)} (or .gz) in {data_root / FOLDER}",
-            "put the four files there, install Debian's package dataset-fashion-mnist, or run "
-            f"python -c \"import torchvision; torchvision.datasets.FashionMNIST('{data_root}', download=True)\"",
-        )
+        raise _data_missing(data_root, f"lacks {', '.join(missing)} (or .gz) in {data_root / FOLDER}")
 
 
 def load(data_root: Path) -> Examples:
     check(data_root)
-    for name in FILES:
-        source = _source(data_root, name)
-        if source is not None and source.suffix == ".gz":
-            _unpack(source, data_root / FOLDER / name)
 
     import numpy as np
     from torchvision.datasets import FashionMNIST
 
-    train, test = (FashionMNIST(str(data_root), train=split) for split in (True, False))
+    try:
+        for name in FILES:
+            source = _source(data_root, name)
+            if source is not None and source.suffix == ".gz":
+                _unpack(source, data_root / FOLDER / name)
+        train, test = (FashionMNIST(str(data_root), train=split) for split in (True, False))
+        if any(len(split.data) != len(split.targets) for split in (train, test)):
+            raise ValueError("unequal numbers of images and labels")
+    except (EOFError, OSError, RuntimeError, AssertionError, ValueError) as error:  # as files are damaged, so it raises
+        told = str(error) or type(error).__name__
+        raise _data_missing(data_root, f"has damaged files in {data_root / FOLDER} ({told})") from error
     return Examples(
         train.data.numpy()[:, None],
         train.targets.numpy().astype(np.int64),
         test.data.numpy()[:, None],
         test.targets.numpy().astype(np.int64),
+    )
+
+
+def _data_missing(data_root: Path, problem: str) -> DataMissing:
+    return DataMissing(
+        "task",
+        "fashion-mnist",
+        problem,
+        "put the four files there, install Debian's package dataset-fashion-mnist, or run "
+        f"python -c \"import torchvision; torchvision.datasets.FashionMNIST('{data_root}', download=True)\"",
     )
 
 

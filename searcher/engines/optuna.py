@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from searcher.engines import Trial
 
 RANDOM_TRIALS = 5
-"""Proposals before TPE's model takes over."""
+"""Finished candidates before TPE's model takes over."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

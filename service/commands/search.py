@@ -63,6 +63,8 @@ def _print_posted(client: Client, search: dict[str, Any], *, as_json: bool) -> N
 
 
 def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
+    page = f"{client.url}{search['links']['page']}"
+    print(f"Search {search['id']}: {search['progress']['candidates']} candidates, {page}", file=sys.stderr, flush=True)
     with progress_bar() as bar:
         shown = bar.add_task(f"search {search['id']}", total=search["progress"]["epochs_total"])
         for kind, data in client.events(search["id"]):
@@ -73,7 +75,7 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
                     shown,
                     total=data["epochs_total"],
                     completed=data["epochs_done"],
-                    description=f"search {search['id']}: {ended} evaluations done",
+                    description=f"search {search['id']}: {ended} evaluations ended",
                 )
             elif kind in ("evaluation_failed", "evaluation_lost"):
                 bar.console.print(f"{data['architecture']}: {data.get('error') or kind.replace('_', ' ')}")
@@ -81,7 +83,10 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
     leaderboard = client.search_leaderboard(search["id"])
     if as_json:
         print_json({"search": search, "leaderboard": leaderboard})
+    elif search["status"] == "cancelled":
+        print(f"Search {search['id']} was cancelled.")
     else:
-        title = f"Search {search['id']}: {search['task']}, at most {number(search['parameter_budget'])} parameters"
+        title = f"Search {search['id']}: {search['task']}, at most {number(search['parameter_budget'])} parameters, "
+        title += f"recipe {search['recipe']['name']}"
         print_leaderboard(title, leaderboard)
     return 0 if search["status"] == "finished" and leaderboard["entries"] else 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from qcore import InvalidInput
-from qcore.devices import check_device_name
+from qcore.devices import check_device_name, prepare_device
 from searcher.schema import require_current, upgrade
 from service.app import create_app
 from service.commands.worker import stop_with_parent
@@ -34,6 +34,8 @@ def run(arguments: Namespace) -> int:
     check_device_name(arguments.device, arguments.threads)
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
+    if arguments.device != "cpu":  # better refused now than by every worker
+        prepare_device(arguments.device, arguments.threads)
     settings = load_settings()
     database = settings.open_database()
     if database.embedded:
@@ -47,7 +49,8 @@ def run(arguments: Namespace) -> int:
     supervisor = Supervisor(arguments.workers, ["--device", arguments.device, "--threads", str(arguments.threads)])
 
     def ready() -> None:
-        _announce(settings.server_file, url)
+        if arguments.exit_with is None:  # one that lives for a single command is not for others to use
+            _announce(settings.server_file, url)
         print(f"quantrank is ready at {url}", flush=True)
         supervisor.start()
 

@@ -35,7 +35,8 @@ async def get_events(
     The stream ends with the search, whose end is its last event. Only stored events have ids; progress is what it is
     at the moment.
     """
-    seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
+    usable = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 20
+    seen = int(last_event_id) if usable else 0
     seen = min(seen, MOST_ID)
     told: dict[str, Any] | None = None
     while True:

@@ -1,13 +1,13 @@
 """The leaderboard of a task over all searches."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from qcore import InvalidInput, get_task
-from qcore.families import FAMILIES
 from searcher.leaderboard import task_leaderboard
-from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths
+from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from service.dependencies import MOST_ID, Reading
 from service.schemas import LeaderboardView
 
@@ -18,18 +18,33 @@ router = APIRouter(tags=["leaderboard"])
 def get_leaderboard(
     session: Reading,
     task: Annotated[str, Query(description="Name of a task, as GET /tasks lists them.", examples=["digits"])],
-    recipe: Annotated[str | None, Query(description="A recipe's name; the task's default if not given.")] = None,
+    recipe: Annotated[
+        str | None,
+        Query(description="A recipe's name, or overrides as a JSON object; the task's default if not given."),
+    ] = None,
     bit_widths: Annotated[str, Query(description="Comma-separated; the first ranks.")] = ",".join(DEFAULT_BIT_WIDTHS),
     max_parameters: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
     block: Annotated[str | None, Query(description="One block kind only.")] = None,
 ) -> LeaderboardView:
     """Every finished evaluation of a task and recipe, from whichever search, ranked by the first bit widths."""
     found = get_task(task)
-    chosen = found.recipe(recipe) if recipe is not None else found.recipes[0]
+    chosen = resolve_recipe(found, _given(recipe))
     names = bit_widths.split(",")
-    if block is not None and block not in FAMILIES:
-        raise InvalidInput("block", block, "is not a block kind", f"use one of {', '.join(found.blocks)}")
+    if block is not None and block not in found.blocks:
+        remedy = f"use one of {', '.join(found.blocks)}"
+        raise InvalidInput("block", block, f"does not suit task {found.name}", remedy)
     entries = task_leaderboard(
         session, found, chosen, parse_bit_widths(names), max_parameters=max_parameters, block=block
     )
     return LeaderboardView.of(found.name, chosen, names, entries)
+
+
+def _given(recipe: str | None) -> str | dict[str, Any] | None:
+    if recipe is None or not recipe.lstrip().startswith("{"):
+        return recipe
+    try:
+        overrides = json.loads(recipe)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("recipe", recipe[:200], f"is not JSON ({error})", "send a JSON object") from None
+    assert isinstance(overrides, dict)
+    return overrides

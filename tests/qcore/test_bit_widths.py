@@ -55,6 +55,10 @@ def test_exactly_two_to_eight_bits_or_float_exist_on_either_side() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "W0A2",
+        "W02A2",
+        "W2A08",
+        "W00020A2",
         "W1A2",
         "W2A1",
         "W9A2",

@@ -146,6 +146,7 @@ schedules = st.builds(
     epochs=st.integers(5, 7),
     optimizer=st.sampled_from(["sgd", "adam"]),
     learning_rate=st.sampled_from([1, 1.0, 0.5]),
+    weight_decay=st.sampled_from([0, 0.0, -0.0]),
     milestones=st.sampled_from([(), (1,), (1, 2)]),
     momentum=st.sampled_from([0, 0.0, 0.9]),
 )
@@ -250,7 +251,7 @@ def test_numbers_that_are_not_finite_are_refused(path: Path, value: float) -> No
         ({"milestones": [100, 200]}, "milestones must lie before the last of the 200 epochs"),
         ({"milestones": [150, 100]}, "milestones must rise"),
         ({"milestones": [100, 100]}, "milestones must rise"),
-        ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs must be fewer than the 5 epochs"),
+        ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs (5) must be fewer than epochs (5)"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_under_the_schedules_path(

@@ -59,6 +59,7 @@ def drawn(distribution: str, count: int) -> Weights:
         "uniform": lambda: random.uniform(-1, 1, count),
         "student": lambda: random.standard_t(3, count),
         "mostly zero": lambda: random.normal(size=count) * (random.random(count) < 0.1),
+        "two clusters": lambda: random.normal(size=count) * 1e-3 + np.where(random.random(count) < 0.5, 1.0, 0.01),
         "one outlier": lambda: np.append(random.normal(size=count - 1), 40.0),
     }[distribution]().astype(np.float32)
 
@@ -107,16 +108,20 @@ def test_the_step_of_a_layers_worth_of_weights_is_a_global_minimum(distribution:
     assert error < energy(weights)
 
 
-@pytest.mark.parametrize("bits", range(2, 7))
-@pytest.mark.parametrize("distribution", ["normal", "laplace", "uniform", "student", "mostly zero"])
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize(
+    "distribution", ["normal", "laplace", "uniform", "student", "mostly zero", "one outlier", "two clusters"]
+)
 def test_the_path_for_many_weights_comes_within_a_thousandth_of_the_least_error(
     distribution: str, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = drawn(distribution, 20_000)
     exact = squared_error(weights, found_step(weights, bits), bits)
+    binned, calls = qcore.step_size._binned, []
     monkeypatch.setattr(qcore.step_size, "MOST_EVENTS", 0)
-    monkeypatch.setattr(qcore.step_size, "_exact", None)  # so that the other path is certain to be taken
+    monkeypatch.setattr(qcore.step_size, "_binned", lambda *given: calls.append(given) or binned(*given))
     assert squared_error(weights, found_step(weights, bits), bits) <= 1.001 * exact
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("most_events", [0, 4_000_000])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from qcore import FLOAT, Architecture, BitWidths, Recipe, Task, get_task
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
+from qcore.stages import NUMERICS_VERSION
 from searcher.leaderboard import Accuracy, Entry, search_leaderboard, task_leaderboard
 from searcher.request import SearchRequest, plan
 from searcher.searches import create_search
@@ -50,6 +51,7 @@ def _store(
     seed: int = 0,
     task: Task = TASK,
     recipe: Recipe = RECIPE,
+    numerics_version: int = NUMERICS_VERSION,
     pending: Iterable[str] = (),
     status: str = "done",
 ) -> int:
@@ -66,6 +68,7 @@ def _store(
         width=architecture.width,
         parameters=parameters(architecture.layers(task)),
         seed=seed,
+        numerics_version=numerics_version,
         float_recipe_hash=recipe.float_part.hash(),
         status=status,
     )
@@ -301,6 +304,12 @@ def test_results_of_another_task_or_version_do_not_appear(sqlite_database: Datab
         _store(session, NAMES[0], {"W2A2": Result(80.0)}, task=other)
         assert _board(session) == []
         assert [entry.architecture for entry in task_leaderboard(session, other, RECIPE, [W2A2])] == NAMES[:1]
+
+
+def test_results_of_another_numerics_version_do_not_appear(sqlite_database: Database) -> None:
+    with sqlite_database.write() as session:
+        _store(session, NAMES[0], {"W2A2": Result(80.0)}, numerics_version=NUMERICS_VERSION - 1)
+        assert _board(session) == []
 
 
 def test_a_search_ranks_its_own_candidates_and_seeds_only(database: Database) -> None:

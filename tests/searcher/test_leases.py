@@ -22,6 +22,7 @@ from building import (
     rows,
     stages_of,
     status_of,
+    train_next_stage,
     work,
 )
 from sqlalchemy import select, text
@@ -30,6 +31,7 @@ from searcher import leases, results
 from searcher.database import database_now
 from searcher.events import lock_searches
 from searcher.leases import MOST_ATTEMPTS, Lease, LeaseLost
+from searcher.searches import cancel_search, propose, unproposed_candidates
 from searcher.tables import Evaluation
 
 if TYPE_CHECKING:
@@ -305,6 +307,57 @@ def test_the_database_clock_goes_on_within_a_transaction(database: Database) -> 
     with database.read() as session:
         first = session.scalars(select(database_now())).one()
         assert any(session.scalars(select(database_now())).one() > first for _ in range(100_000))
+
+
+def test_an_evaluation_that_gets_further_each_time_is_not_lost(database: Database) -> None:
+    post(database, proposed=True, widths=[3], bit_widths=["W2A2", "W4A4", "W8A8", "W3A3"])
+    for bit_widths in ("float", "W2A2", "W4A4", "W8A8"):
+        lease = claim(database)
+        assert train_next_stage(database, lease) == bit_widths
+        end_lease(database, lease)
+    _bury(database)
+    assert _evaluation(database, 1).status == "running"
+    assert work(database, claim(database)) == ["W3A3"]
+
+
+def test_a_search_that_comes_while_the_last_stage_ends_has_its_stages_trained(postgres_database: Database) -> None:
+    """It proposes, uncommitted, while the worker has looked who wants the evaluation and waits for its row."""
+    database = postgres_database
+    post(database, proposed=True, widths=[3], bit_widths=["W2A2"])
+    lease = claim(database)
+    assert [train_next_stage(database, lease) for _ in range(2)] == ["float", "W2A2"]
+    second = post(database, widths=[3], bit_widths=["W4A4"])
+    found: list[str | None] = []
+    finishing = threading.Thread(target=lambda: found.append(train_next_stage(database, lease)))
+    with database.write() as session:
+        search = lock_searches(session, [second])[0]
+        propose(session, search, unproposed_candidates(session, search)[0])
+        finishing.start()
+        _until(lambda: _waiting_for_locks(database) > 0)
+    finishing.join(30)
+    assert found == ["W4A4"]
+    assert work(database, lease) == []
+    assert status_of(database, second) == "finished"
+
+
+def test_cancelling_spares_what_another_search_is_just_proposing(postgres_database: Database) -> None:
+    database = postgres_database
+    first = post(database, proposed=True, widths=[3], bit_widths=["W2A2"])
+    second = post(database, widths=[3], bit_widths=["W2A2"])
+
+    def cancel() -> None:
+        with database.write() as session:
+            cancel_search(session, first)
+
+    cancelling = threading.Thread(target=cancel)
+    with database.write() as session:
+        search = lock_searches(session, [second])[0]
+        propose(session, search, unproposed_candidates(session, search)[0])
+        cancelling.start()
+        _until(lambda: _waiting_for_locks(database) > 0)
+    cancelling.join(30)
+    assert (status_of(database, first), status_of(database, second)) == ("cancelled", "running")
+    assert _evaluation(database, 1).status == "queued"
 
 
 def test_burying_takes_the_locks_of_several_searches_in_their_order(postgres_database: Database) -> None:

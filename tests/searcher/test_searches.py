@@ -578,3 +578,15 @@ def test_a_result_is_done_for_those_who_wanted_no_more_of_a_cancelled_evaluation
     with database.read() as session:
         assert progress(session, session.get_one(Search, first)).evaluations == {"cancelled": 1}
         assert progress(session, session.get_one(Search, second)).evaluations == {"done": 1}
+
+
+def test_cancelling_ends_what_no_other_search_has_yet_to_get(database: Database) -> None:
+    more = post(database, proposed=True, widths=[3], bit_widths=["W2A2", "W4A4"])
+    less = post(database, proposed=True, widths=[3, 4], bit_widths=["W2A2"])
+    lease = claim(database)
+    assert [train_next_stage(database, lease) for _ in range(2)] == ["float", "W2A2"]
+    with database.write() as session:
+        cancel_search(session, more)
+    assert status_of(database, less) == "running"
+    with pytest.raises(LeaseLost), database.write() as session:
+        leases.renew(session, lease, 1.0)

@@ -273,6 +273,24 @@ def test_a_stopped_worker_hands_its_evaluation_back_and_another_continues_it(
     )
 
 
+def test_a_worker_stopped_in_the_last_epoch_of_a_stage_does_not_begin_the_next(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(sqlite_database, **TINY | {"recipe": recipe(2, 2)})
+    worker = _worker(sqlite_database, tmp_path)
+
+    def stop(stage: Any, epoch: int) -> None:
+        if (str(stage.bit_widths), epoch) == ("float", 2):
+            worker.stop()
+
+    recorded = _recorder(monkeypatch, stop)
+    worker.run()
+    assert recorded == [("float", 1), ("float", 2)]
+    (evaluation,) = rows(sqlite_database, Evaluation)
+    assert (evaluation.status, evaluation.attempt) == ("queued", 0)
+    assert stages_of(sqlite_database, evaluation.id)["float"].status == "done"
+
+
 def test_a_worker_that_lost_its_lease_drops_the_evaluation_and_stores_nothing_more(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

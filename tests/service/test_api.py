@@ -93,7 +93,7 @@ def test_events_end_with_the_search_and_resume_after_the_last_seen(client: TestC
     assert [event["event"] for event in resumed if "id" in event] == ["search_cancelled"]
 
 
-@pytest.mark.parametrize("last", ["-1", "x", "9" * 50, "", "1e3"])
+@pytest.mark.parametrize("last", ["-1", "x", "9" * 50, "9" * 5000, "", "1e3"])
 def test_an_unusable_last_event_id_starts_somewhere_sensible(client: TestClient, last: str) -> None:
     search = client.post("/search", json=BODY).json()
     client.post(search["links"]["cancel"])
@@ -134,7 +134,10 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "recipe": 5}, "recipe"),
     ({**BODY, "recipe": {"float_part": {"schedule": {"epochs": 0}}}}, "recipe.float_part.schedule.epochs"),
     ({**BODY, "recipe": {"float_part": {"validation_share": 0.0}}}, "recipe.float_part.validation_share"),
+    ({**BODY, "recipe": {"float_part": {"validation_share": 1e-6}}}, "recipe.float_part.validation_share"),
     ({**BODY, "recipe": {"speed": "fast"}}, "recipe.speed"),
+    ({"task": "rings", "parameter_budget": 9000, "recipe": {"float_part": {"flip": True}}}, "recipe.float_part.flip"),
+    ({**BODY, "seeds": list(range(32)), "widths": list(range(3, 103)), "parameter_budget": 10**8}, "seeds"),
     ({**BODY, "colour": "red"}, "colour"),
     ({"task": "cifar10", "parameter_budget": 1_100_000}, "task"),
 ]
@@ -162,6 +165,23 @@ def test_a_body_that_is_no_json_object_is_a_problem_too(client: TestClient, cont
 
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_forgotten_content_type_is_named(client: TestClient) -> None:
+    answer = client.post("/search", content=json.dumps(BODY), headers={"content-type": "text/plain"})
+
+    assert answer.status_code == 422
+    assert "content-type: application/json" in answer.json()["errors"][0]["remedy"]
+
+
+def test_a_changed_recipe_has_a_leaderboard_of_its_own(client: TestClient) -> None:
+    changed = {"float_part": {"schedule": {"epochs": 9}}}
+
+    board = client.get("/leaderboard", params={"task": "digits", "recipe": json.dumps(changed)}).json()
+    posted = client.post("/search", json={**BODY, "recipe": changed}).json()
+
+    assert board["recipe"] == posted["recipe"]
+    assert client.get("/leaderboard", params={"task": "digits", "recipe": "{"}).status_code == 422
 
 
 @pytest.mark.parametrize(

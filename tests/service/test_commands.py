@@ -91,6 +91,9 @@ def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]
         (["serve", "--workers", "-1"], "workers"),
         (["serve", "--host", "203.0.113.1"], "--port"),
         (["leaderboard", "--task", "digits", "--url", "localhost:1"], "http://"),
+        (["leaderboard", "--task", "digits", "--url", "http://host:port"], "http://"),
+        (["evaluate", "basic-L8-D8", "--task", "digits", "--threads", "9999"], "cores"),
+        (["serve", "--device", "cuda:99"], "--device cpu"),
     ],
 )
 def test_unusable_input_ends_with_status_2_and_the_remedy(
@@ -99,7 +102,7 @@ def test_unusable_input_ends_with_status_2_and_the_remedy(
     assert told in refused(capsys, *arguments)
 
 
-@pytest.mark.parametrize("option", ["--depths=8,x", "--recipe={", "--seeds="])
+@pytest.mark.parametrize("option", ["--depths=8,x", "--recipe={", '--recipe={"float_part": NaN}', "--seeds="])
 def test_an_option_of_the_wrong_form_is_named(capsys: pytest.CaptureFixture[str], option: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["search", "--task", "digits", "--parameter-budget", "9", option])
@@ -133,6 +136,17 @@ def test_an_unusable_setting_is_named(
     monkeypatch.setenv(f"QUANTRANK_{name}", value)
 
     assert f"QUANTRANK_{name}" in refused(capsys, "db", "upgrade")
+
+
+@pytest.mark.parametrize("command", [["serve"], ["leaderboard", "--task", "digits"], ["db", "upgrade"]])
+def test_an_unusable_home_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("QUANTRANK_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("QUANTRANK_PORT", "9")
+
+    assert "QUANTRANK_HOME" in refused(capsys, *command)
 
 
 def test_db_upgrade_makes_the_tables(capsys: pytest.CaptureFixture[str], home: Path) -> None:

@@ -7,9 +7,20 @@ if (board && board.dataset.status === "running") {
   const search = board.dataset.search;
   const events = new EventSource(`/searches/${search}/events`);
 
-  async function refresh() {
-    const response = await fetch(`/searches/${search}/board`);
-    if (response.ok) board.innerHTML = await response.text();
+  // One request at a time: opening a long search replays all its events, and answers must not overtake each other.
+  let wanted = false;
+  let running = null;
+  function refresh() {
+    wanted = true;
+    running ??= (async () => {
+      while (wanted) {
+        wanted = false;
+        const response = await fetch(`/searches/${search}/board`);
+        if (response.ok) board.innerHTML = await response.text();
+      }
+      running = null;
+    })();
+    return running;
   }
 
   events.addEventListener("progress", (event) => {
