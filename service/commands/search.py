@@ -36,18 +36,21 @@ def run(arguments: Namespace) -> int:
     try:
         with ExitStack() as stack:
             client = running_server(arguments.url, settings)
-            watch = arguments.watch or client is None
+            is_own_server = client is None
             if client is None:
                 print("No server is running here: starting one for this search.", file=sys.stderr)
                 client = stack.enter_context(embedded_server(settings, usable_cores()))
             search = client.post_search(request)
-            if not watch:
+            if not arguments.watch and not is_own_server:
                 _print_posted(client, search, as_json=arguments.json)
                 return 0
             try:
                 return _watch(client, search, as_json=arguments.json)
             except KeyboardInterrupt:
-                print(f"\nSearch {search['id']} is not cancelled: it goes on whenever a server runs.", file=sys.stderr)
+                told = f"Search {search['id']} is not cancelled: it goes on whenever a server runs"
+                if not is_own_server:
+                    told += f". To end it: curl -X POST {client.url}{search['links']['cancel']}"
+                print(f"\n{told}", file=sys.stderr)
                 raise
     except ServerError as error:
         print(f"quantrank: {error}", file=sys.stderr)
