@@ -11,15 +11,8 @@ from qcore import Architecture
 from searcher.engines import Trial, load_engine
 from searcher.events import lock_searches
 from searcher.leaderboard import search_leaderboard
-from searcher.searches import (
-    OPEN,
-    candidates_of,
-    evaluations_left,
-    is_of_this_release,
-    propose,
-    settle,
-    unproposed_candidates,
-)
+from searcher.progress import candidates_of
+from searcher.searches import OPEN, evaluations_left, is_of_this_release, propose, settle, unproposed_candidates
 from searcher.tables import Candidate, Evaluation, Proposal, Search
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 from qcore import Architecture, BitWidths, Description, describe, get_task
 from qcore.recipe import QuantizerSettings, Recipe
 from searcher.leaderboard import Accuracy, Entry
-from searcher.searches import Progress, search_recipe
+from searcher.progress import Progress
+from searcher.searches import search_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

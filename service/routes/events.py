@@ -11,7 +11,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from searcher.database import Database
 from searcher.events import events_after
-from searcher.searches import get_search, progress
+from searcher.progress import progress
+from searcher.searches import get_search
 from service.dependencies import MOST_ID, SearchId, found_search, get_database
 
 router = APIRouter(tags=["searches"])

@@ -9,7 +9,8 @@ from fastapi.templating import Jinja2Templates
 from sqlalchemy.orm import Session
 
 from searcher.leaderboard import search_leaderboard
-from searcher.searches import get_search, list_searches, progress, search_recipe
+from searcher.progress import progress
+from searcher.searches import get_search, list_searches, search_recipe
 from searcher.tables import Search
 from service.dependencies import MOST_ID, ExistingSearch, Reading, found_search
 from service.schemas import LeaderboardView, SearchView

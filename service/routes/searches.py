@@ -5,15 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from searcher.leaderboard import search_leaderboard
+from searcher.progress import candidates_of, progress
 from searcher.request import SearchRequest, plan
-from searcher.searches import (
-    cancel_search,
-    candidates_of,
-    create_search,
-    list_searches,
-    progress,
-    search_recipe,
-)
+from searcher.searches import cancel_search, create_search, list_searches, search_recipe
 from service.dependencies import MOST_ID, ExistingSearch, Reading, SearchId, SettingsOf, Writing, found_search
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
 

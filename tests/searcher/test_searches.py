@@ -31,17 +31,8 @@ from qcore.cost import parameters
 from searcher import leases, results
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import LeaseLost
-from searcher.searches import (
-    Progress,
-    cancel_search,
-    candidates_of,
-    evaluations_left,
-    get_search,
-    list_searches,
-    progress,
-    settle,
-    unproposed_candidates,
-)
+from searcher.progress import Progress, candidates_of, progress
+from searcher.searches import cancel_search, evaluations_left, get_search, list_searches, settle, unproposed_candidates
 from searcher.tables import Candidate, CurvePoint, Evaluation, Event, Proposal, Search, Stage
 
 if TYPE_CHECKING:
