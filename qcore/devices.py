@@ -27,6 +27,17 @@ def check_device_name(name: str, threads: int) -> None:
         raise InvalidInput("threads", threads, "is out of range", f"use 1 to {cores}, the cores of this machine")
 
 
+def require_device(name: str, threads: int) -> None:
+    """Refuses what is no device of this machine; imports torch only for one that is not the CPU.
+
+    Raises:
+        InvalidInput: as ``prepare_device`` does.
+    """
+    check_device_name(name, threads)
+    if name != "cpu":
+        prepare_device(name, threads)
+
+
 def prepare_device(name: str, threads: int) -> torch.device:
     """The torch device of that name, as deterministic as torch can be, with as many threads for work on the CPU.
 

@@ -102,6 +102,11 @@ class Recipe(_Part):
     float_part: FloatRecipe
     retraining: RetrainingRecipe
 
+    @classmethod
+    def stored(cls, values: dict[str, Any]) -> Recipe:
+        """The recipe of which ``model_dump(mode="json")`` gave these values."""
+        return cls.model_validate(values, strict=False)
+
     def hash(self) -> str:
         return hashlib.sha256(f"{self.float_part.hash()} {self.retraining.hash()}".encode()).hexdigest()
 

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Double, create_engine, event
+from sqlalchemy import Double, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.compiler import compiles
@@ -42,6 +42,11 @@ def _(_element: database_now, _compiler: Any, **_: Any) -> str:
 @compiles(database_now, "postgresql")
 def _(_element: database_now, _compiler: Any, **_: Any) -> str:
     return "extract(epoch from clock_timestamp())::double precision"
+
+
+def read_clock(session: Session) -> float:
+    """What ``database_now`` says at this moment."""
+    return session.scalars(select(database_now())).one()
 
 
 class Database:

@@ -141,7 +141,8 @@ def bury_lost(session: Session) -> None:
     found = list(session.scalars(select(Evaluation.id).where(ended).order_by(Evaluation.id)))
     wanting = lock_searches_that_want(session, found)  # of all of them first: locks are taken in one order
     for evaluation_id in found:
-        searches = [search for search in wanting if search.id in searches_of_evaluation(session, evaluation_id)]
+        own = searches_of_evaluation(session, evaluation_id)
+        searches = [search for search in wanting if search.id in own]
         buried = session.scalars(
             update(Evaluation)
             .where(Evaluation.id == evaluation_id, ended)

@@ -15,12 +15,12 @@ from searcher.progress import candidates_of
 from searcher.searches import OPEN, evaluations_left, is_of_this_release, propose, settle, unproposed_candidates
 from searcher.tables import Candidate, Evaluation, Proposal, Search
 
-log = logging.getLogger(__name__)
-
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from searcher.database import Database
+
+log = logging.getLogger(__name__)
 
 
 def propose_next(database: Database) -> bool:
@@ -55,12 +55,12 @@ def _propose_for(database: Database, search_id: int) -> bool:
         with database.read() as session:
             search = session.get_one(Search, search_id)
             if not is_of_this_release(search):
-                log.warning("search %d is of another release: left to workers of that release", search_id)
+                log.debug("search %d is of another release: left to workers of that release", search_id)
                 return False
             remaining = [_architecture(each) for each in unproposed_candidates(session, search)]
             if evaluations_left(session, search) == 0:
                 remaining = []
-            trials = _trials(session, search)
+            trials = _trials(session, search) if remaining else []
         chosen = load_engine(search.engine).choose(remaining, trials, search.seeds[0]) if remaining else None
         with database.write() as session:
             search = lock_searches(session, [search_id])[0]
@@ -77,9 +77,7 @@ def _propose_for(database: Database, search_id: int) -> bool:
 
 
 def _trials(session: Session, search: Search) -> list[Trial]:
-    accuracy = {
-        entry.architecture: entry.ranking_accuracy for entry in search_leaderboard(session, search) if entry.seeds
-    }
+    accuracy = {entry.architecture: entry.ranking_accuracy for entry in search_leaderboard(session, search)}
     trials = []
     for candidate, evaluations in candidates_of(session, search):
         if evaluations:

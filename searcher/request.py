@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -158,6 +159,25 @@ def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
                 f"recipe.float_part.{setting}", value, f"is for images, which {task.name} has none of", "leave it out"
             )
     return recipe
+
+
+def recipe_from_text(text: str) -> str | dict[str, Any]:
+    """A recipe as written on a command line or in a query: a name, or overrides as a JSON object.
+
+    Raises:
+        InvalidInput: for what begins like an object and is no JSON.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        overrides: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("recipe", text[:200], f"is not JSON ({error})", "give a name or a JSON object") from None
+    return overrides
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 def _unique(field: str, values: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, get_task
 from qcore import Stage as StagePlan
-from searcher.database import database_now
+from searcher.database import read_clock
 from searcher.events import emit
 from searcher.leases import held, held_with_searches
 from searcher.searches import settle, wants
@@ -58,18 +58,17 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
     evaluation, searches = held_with_searches(session, lease)
     stages = stages_of_evaluation(session, evaluation.id)
     pending = [stage for stage in stages if stage.status == "pending"]
-    if any(wants(search, stage) for search in searches for stage in pending):
-        for search in searches:  # one that has all it wanted does not wait for what others want besides
-            if not any(wants(search, stage) for stage in pending):
-                settle(session, search)
-    for search in searches:
-        # In the order the search gave them: the bit widths that rank come first.
-        for bits in ("float", *search.bit_widths):
-            for stage in pending:
-                if stage.bit_widths == bits and wants(search, stage):
-                    return StageToTrain(stage.id, _plan(evaluation, stage), stages[0].status)
-    _end(session, evaluation, searches, "done", None)
-    return None
+    wished = [(search, [stage for stage in pending if wants(search, stage)]) for search in searches]
+    if not any(own for _, own in wished):
+        _end(session, evaluation, searches, "done", None)
+        return None
+    for search, own in wished:
+        if not own:  # one that has all it wanted does not wait for what others want besides
+            settle(session, search)
+    search, own = next((search, own) for search, own in wished if own)
+    order = ["float", *search.bit_widths]  # as the search gave them: the bit widths that rank come first
+    stage = min(own, key=lambda stage: order.index(stage.bit_widths))
+    return StageToTrain(stage.id, _plan(evaluation, stage), stages[0].status)
 
 
 def record_epoch(
@@ -129,7 +128,7 @@ def accept_stage(
     stage.train_seconds, stage.provenance = train_seconds, provenance
     stage.epochs_done = stage.epochs
     evaluation.fruitless_attempts = 0
-    stage.ended_at = session.scalars(select(database_now())).one()
+    stage.ended_at = read_clock(session)
     emit(
         session,
         [search for search in searches if wants(search, stage)],
@@ -173,7 +172,7 @@ def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
     plan = StagePlan(
         task,
         Architecture(evaluation.block, evaluation.depth, evaluation.width),
-        Recipe.model_validate(stage.recipe, strict=False),
+        Recipe.stored(stage.recipe),
         evaluation.seed,
         BitWidths.parse(stage.bit_widths),
     )
@@ -190,7 +189,7 @@ def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
 def _end(session: Session, evaluation: Evaluation, searches: Sequence[Search], status: str, error: str | None) -> None:
     evaluation.status, evaluation.error = status, error
     evaluation.lease_token = evaluation.lease_ends = None
-    evaluation.ended_at = session.scalars(select(database_now())).one()
+    evaluation.ended_at = read_clock(session)
     emit(
         session,
         searches,

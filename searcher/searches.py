@@ -11,7 +11,7 @@ from qcore import Architecture, BitWidths, Recipe, get_task, stages_of
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
-from searcher.database import database_now
+from searcher.database import read_clock
 from searcher.events import emit, lock_searches
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 
@@ -138,7 +138,7 @@ def settle(session: Session, search: Search) -> None:
     if search.status != "running" or _has_open_proposals(session, search):
         return
     if evaluations_left(session, search) == 0 or not unproposed_candidates(session, search, limit=1):
-        search.status, search.ended_at = "finished", session.scalars(select(database_now())).one()
+        search.status, search.ended_at = "finished", read_clock(session)
         emit(session, [search], "search_finished")
 
 
@@ -150,7 +150,7 @@ def cancel_search(session: Session, search_id: int) -> Search | None:
     search = locked[0]
     if search.status != "running":
         return search
-    search.status, search.ended_at = "cancelled", session.scalars(select(database_now())).one()
+    search.status, search.ended_at = "cancelled", read_clock(session)
     session.flush()
     own = select(Proposal.evaluation_id).where(Proposal.search_id == search.id)
     query = select(Evaluation).where(Evaluation.id.in_(own), Evaluation.status.in_(OPEN)).order_by(Evaluation.id)
@@ -175,7 +175,7 @@ def is_of_this_release(search: Search) -> bool:
 
 
 def search_recipe(search: Search) -> Recipe:
-    return Recipe.model_validate(search.recipe, strict=False)
+    return Recipe.stored(search.recipe)
 
 
 def wants(search: Search, stage: Stage) -> bool:

@@ -125,19 +125,13 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of whole numbers") from None
 
 
-def _recipe(text: str) -> Any:
-    if not text.lstrip().startswith("{"):
-        return text
-    import json
+def _recipe(text: str) -> str | dict[str, Any]:
+    from searcher.request import recipe_from_text
 
     try:
-        return json.loads(text, parse_constant=_not_json)
+        return recipe_from_text(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a recipe's name nor a JSON object ({error})") from None
-
-
-def _not_json(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class _Version(argparse.Action):

@@ -238,7 +238,7 @@ class EvaluationView(BaseModel):
                     validation_accuracy=stage.validation_accuracy,
                     test_accuracy=stage.test_accuracy,
                     train_seconds=stage.train_seconds,
-                    recipe=RecipeView.of(Recipe.model_validate(stage.recipe, strict=False)),
+                    recipe=RecipeView.of(Recipe.stored(stage.recipe)),
                     provenance=stage.provenance,
                     curve=[CurvePointView.model_validate(point, from_attributes=True) for point in curve],
                 )

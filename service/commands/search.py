@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from searcher.request import SearchRequest
 from service.client import Client, ServerError
 from service.output import number, print_json, print_leaderboard, progress_bar
 from service.servers import embedded_server, running_server, usable_cores
@@ -14,23 +15,10 @@ from service.settings import load_settings
 if TYPE_CHECKING:
     from argparse import Namespace
 
-_FIELDS = (
-    "task",
-    "parameter_budget",
-    "blocks",
-    "depths",
-    "widths",
-    "bit_widths",
-    "engine",
-    "max_evaluations",
-    "seeds",
-    "recipe",
-)
-
 
 def run(arguments: Namespace) -> int:
     """Posts a search; with ``--watch``, or on a server of its own, follows it and prints the leaderboard."""
-    given = {field: getattr(arguments, field) for field in _FIELDS}
+    given = {field: getattr(arguments, field) for field in SearchRequest.model_fields}
     request = {field: value for field, value in given.items() if value is not None}
     settings = load_settings()
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from qcore import InvalidInput
-from qcore.devices import check_device_name, prepare_device
+from qcore.devices import require_device
 from searcher.schema import require_current, upgrade
 from service.app import create_app
 from service.commands.worker import stop_with_parent
@@ -31,11 +31,9 @@ def run(arguments: Namespace) -> int:
     """Serves until SIGTERM or SIGINT, with worker processes beside the API."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    check_device_name(arguments.device, arguments.threads)
+    require_device(arguments.device, arguments.threads)  # better refused now than by every worker
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
-    if arguments.device != "cpu":  # better refused now than by every worker
-        prepare_device(arguments.device, arguments.threads)
     settings = load_settings()
     database = settings.open_database()
     if database.embedded:

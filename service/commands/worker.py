@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from qcore.devices import check_device_name
+from qcore.devices import require_device
 from searcher.schema import require_current
 from searcher.worker import Worker
 from searcher.worker_settings import WorkerSettings
@@ -27,11 +27,7 @@ def run(arguments: Namespace) -> int:
         level=logging.INFO, format=f"%(asctime)s worker {os.getpid()} %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    check_device_name(arguments.device, arguments.threads)
-    if arguments.device != "cpu":
-        from qcore.devices import prepare_device
-
-        prepare_device(arguments.device, arguments.threads)
+    require_device(arguments.device, arguments.threads)
     settings = load_settings()
     database = settings.open_database()
     require_current(database)

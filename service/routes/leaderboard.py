@@ -1,13 +1,12 @@
 """The leaderboard of a task over all searches."""
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from qcore import InvalidInput, get_task
 from searcher.leaderboard import task_leaderboard
-from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
+from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
 from service.dependencies import MOST_ID, Reading
 from service.schemas import LeaderboardView
 
@@ -28,7 +27,7 @@ def get_leaderboard(
 ) -> LeaderboardView:
     """Every finished evaluation of a task and recipe, from whichever search, ranked by the first bit widths."""
     found = get_task(task)
-    chosen = resolve_recipe(found, _given(recipe))
+    chosen = resolve_recipe(found, None if recipe is None else recipe_from_text(recipe))
     names = bit_widths.split(",")
     if block is not None and block not in found.blocks:
         remedy = f"use one of {', '.join(found.blocks)}"
@@ -37,14 +36,3 @@ def get_leaderboard(
         session, found, chosen, parse_bit_widths(names), max_parameters=max_parameters, block=block
     )
     return LeaderboardView.of(found.name, chosen, names, entries)
-
-
-def _given(recipe: str | None) -> str | dict[str, Any] | None:
-    if recipe is None or not recipe.lstrip().startswith("{"):
-        return recipe
-    try:
-        overrides = json.loads(recipe)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("recipe", recipe[:200], f"is not JSON ({error})", "send a JSON object") from None
-    assert isinstance(overrides, dict)
-    return overrides
