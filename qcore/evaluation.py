@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qcore.recipe import Recipe
     from qcore.stages import Stage
     from qcore.tasks import Task
+    from qcore.training import State
 
 
 def evaluate(
@@ -44,15 +45,15 @@ def evaluate(
     architecture.layers(task)
     device = device or torch.device("cpu")
     data = load_data(task, recipe.float_part.validation_share, data_root, device)
-    float_state = None
+    start_state: State | None = None
     for stage in stages:
 
         def report(point: CurvePoint, stage: Stage = stage) -> None:
             on_epoch(stage, point)
 
-        result = train_stage(stage, data, float_state=float_state, on_epoch=report, device=device)
+        result = train_stage(stage, data, start_state=start_state, on_epoch=report, device=device)
         yield stage, result
-        if result.status == "diverged" and stage.bit_widths.is_float:
-            return
-        if float_state is None:
-            float_state = result.state
+        if stage.bit_widths.is_float:
+            if result.status == "diverged":
+                return
+            start_state = result.state

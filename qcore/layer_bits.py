@@ -17,7 +17,7 @@ def weight_bits(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: Quan
     """Bits of each weight layer by name, None for float; the first and the last layer have their own."""
     names = [layer.name for layer in weight_layers(layers)]
     bits: dict[str, int | None] = dict.fromkeys(names, bit_widths.weight)
-    if bit_widths.weight is not None:
+    if bit_widths.weight is not None and settings.first_last_weight_bits != "same":
         bits[names[0]] = bits[names[-1]] = settings.first_last_weight_bits
     return bits
 

@@ -6,7 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qcore.recipe import Schedule
+    from qcore.recipe import CyclicSchedule, Schedule
+
+CYCLE = (1.0, 0.1**0.5, 0.1, 0.1**1.5, 0.01, 0.1**1.5, 0.1, 0.1**0.5)
+"""Factors of one cycle (paper, Appendix B)."""
 
 
 def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
@@ -23,4 +26,17 @@ def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
         passed = sum(step >= milestone * steps_per_epoch for milestone in schedule.milestones)
         return schedule.learning_rate * 0.1**passed
     progress = (step - warmup) / (schedule.epochs * steps_per_epoch - warmup)
+    if schedule.decay == "poly":
+        return schedule.learning_rate * float((1 - progress) ** schedule.poly_power)
     return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def cyclic_learning_rate(schedule: CyclicSchedule, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of fine-tuning step ``step``, counted from the end of retraining (paper, Appendix B, Fig. 11).
+
+    >>> from qcore.recipe import CyclicSchedule
+    >>> [round(cyclic_learning_rate(CyclicSchedule(), epoch * 390, 390), 8) for epoch in (0, 1, 4, 7, 8)]
+    [0.001, 0.00031623, 1e-05, 0.00031623, 0.001]
+    """
+    within = step % (schedule.cycle_epochs * steps_per_epoch)
+    return schedule.base_learning_rate * CYCLE[within * len(CYCLE) // (schedule.cycle_epochs * steps_per_epoch)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from qcore.bit_widths import FLOAT, BitWidths
 from qcore.layer_bits import activation_bits, weight_bits
 from qcore.layers import Activation, Add, BatchNorm, Conv, GlobalAveragePool, Input, Linear
+from qcore.levels import weight_levels
 from qcore.quantizers import ActivationQuantizer, WeightQuantizer
 from qcore.recipe import QuantizerSettings
 
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 class QuantizedConv2d(nn.Conv2d):
     """A convolution whose weights pass a quantizer, if it has one."""
 
-    def __init__(self, layer: Conv, bits: int | None) -> None:
+    def __init__(self, layer: Conv, weight_quantizer: WeightQuantizer | None) -> None:
         padding = layer.kernel_size // 2
         super().__init__(
             layer.in_channels, layer.shape[0], layer.kernel_size, layer.stride, padding, groups=layer.groups, bias=False
         )
-        self.weight_quantizer = None if bits is None else WeightQuantizer(bits)
+        self.weight_quantizer = weight_quantizer
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
         weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
@@ -38,9 +39,9 @@ class QuantizedConv2d(nn.Conv2d):
 class QuantizedLinear(nn.Linear):
     """A fully connected layer whose weights pass a quantizer, if it has one; flattens its input."""
 
-    def __init__(self, layer: Linear, bits: int | None) -> None:
+    def __init__(self, layer: Linear, weight_quantizer: WeightQuantizer | None) -> None:
         super().__init__(layer.in_features, layer.shape[0])
-        self.weight_quantizer = None if bits is None else WeightQuantizer(bits)
+        self.weight_quantizer = weight_quantizer
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
@@ -105,16 +106,23 @@ class Network(nn.Module):
                 yield name, module
 
     def refresh_steps(self) -> None:
-        """Sets every weight quantizer's step size to the L2-optimal one of the weights as they are now."""
+        """Sets every step size that is not learned to the L2-optimal one of the weights as they are now."""
+        for _, module in self.weight_layers():
+            if module.weight_quantizer is not None and not module.weight_quantizer.learned:
+                module.weight_quantizer.refresh(module.weight)
+
+    def start_steps(self) -> None:
+        """Sets the step sizes of weights that retraining begins with."""
         for _, module in self.weight_layers():
             if module.weight_quantizer is not None:
-                module.weight_quantizer.refresh(module.weight)
+                module.weight_quantizer.start(module.weight)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, clipped_share: float) -> None:
-        """Sets every clipping value so that it clips a share of the float network's activations on inputs ``x``.
+        """Starts every clipping value so that it clips a share of the float network's activations on inputs ``x``.
 
-        ``clipped_share`` is that of 2-bit activations; every further bit quarters it.
+        ``clipped_share`` is that of 2-bit activations; every further bit quarters it. Learned step sizes start from the
+        mean magnitude instead (LSQ).
         """
         was_training = self.training
         self.eval()
@@ -129,6 +137,13 @@ class Network(nn.Module):
         for module, weight_quantizer in quantizers.items():
             module.weight_quantizer = weight_quantizer
         self.train(was_training)
+
+    @torch.no_grad()
+    def set_clipping_values(self, value: float) -> None:
+        """Sets every clipping value; learned step sizes stay."""
+        for _, quantizer in self.activation_quantizers():
+            if quantizer.bits is not None and not quantizer.learned:
+                quantizer.get_parameter("clipping_value").fill_(value)
 
     def initialize(self, generator: torch.Generator) -> None:
         """He initialization: fan-in for linear layers, fan-out for convolutions; BN as torch has it.
@@ -149,16 +164,23 @@ def _module(
 ) -> nn.Module:
     match layer:
         case Conv():
-            return QuantizedConv2d(layer, weights[layer.name])
+            return QuantizedConv2d(layer, _weight_quantizer(weights[layer.name], settings))
         case Linear():
-            return QuantizedLinear(layer, weights[layer.name])
+            return QuantizedLinear(layer, _weight_quantizer(weights[layer.name], settings))
         case BatchNorm():
             return nn.BatchNorm2d(layer.shape[0])
         case Activation():
-            return ActivationQuantizer(activation_bits(layer, bit_widths, settings), signed=layer.signed)
+            bits = activation_bits(layer, bit_widths, settings)
+            return ActivationQuantizer(bits, signed=layer.signed, learned=settings.activation_step == "learned")
         case Add():
             return _Sum(layer.scale)
         case GlobalAveragePool():
             return nn.AdaptiveAvgPool2d(1)
         case Input():
             raise AssertionError("an input has no module")
+
+
+def _weight_quantizer(bits: int | None, settings: QuantizerSettings) -> WeightQuantizer | None:
+    if bits is None:
+        return None
+    return WeightQuantizer(weight_levels(settings.weight_levels, bits), learned=settings.weight_step == "learned")

@@ -1,42 +1,47 @@
-"""Quantizers of weights and activations, with straight-through gradients (paper, Eqs. 1 to 4; PACT, Choi et al. 2018).
+"""Quantizers of weights and activations, with straight-through gradients (paper, Eqs. 1 to 4).
 
 Q(x) = step * round(clip(x, alpha, beta) / step). Ties round to even, as in ONNX's QuantizeLinear; Eq. (1) rounds them
-up, which differs only where x / step is exactly a half.
+up, which differs only where x / step is exactly a half. Step sizes come from the L2-optimal fit of the weights
+(Hwang and Sung 2014), from PACT's learned clipping values (Choi et al. 2018), or are learned (LSQ, Esser et al. 2020).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from qcore.levels import Levels, activation_levels
 from qcore.step_size import l2_optimal_step
 
 LEAST_CLIPPING_VALUE = 1e-5
-"""Learned clipping values act as if no smaller than this."""
+"""Learned clipping values and step sizes act as if no smaller than this."""
 
 
 class _StraightThroughWeight(Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, step: Tensor, most: int) -> Tensor:  # noqa: ARG004  torch's signature
-        return (weight / step).round_().clamp_(-most, most).mul_(step)
+    def forward(ctx: Any, weight: Tensor, step: Tensor, levels: Levels) -> Tensor:  # noqa: ARG004  torch's signature
+        return _rounded(weight, step, levels)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # noqa: ARG004
         return gradients[0], None, None
 
 
-def quantize_weight(weight: Tensor, step: Tensor, bits: int) -> Tensor:
-    """Weights on the symmetric levels -m..m times ``step``, m = 2^(bits-1) - 1; any shape, ``step`` a scalar.
+def quantize_weight(weight: Tensor, step: Tensor, levels: Levels) -> Tensor:
+    """Weights, of any shape, on the given levels times ``step``, a scalar.
 
     The gradient of the quantized weight is handed to the float weight unchanged, clipped ones included (Eqs. 3, 4).
 
-    >>> quantize_weight(torch.tensor([-3.0, -0.4, 0.6]), torch.tensor(1.0), 2)
+    >>> quantize_weight(torch.tensor([-3.0, -0.4, 0.6]), torch.tensor(1.0), Levels(-1, 1))
     tensor([-1., -0.,  1.])
+    >>> quantize_weight(torch.tensor([-3.0, -0.4, 0.6]), torch.tensor(1.0), Levels(-2, 1, offset=0.5))
+    tensor([-1.5000, -0.5000,  0.5000])
     """
-    quantized: Tensor = _StraightThroughWeight.apply(weight, step, 2 ** (bits - 1) - 1)
+    quantized: Tensor = _StraightThroughWeight.apply(weight, step, levels)
     return quantized
 
 
@@ -64,71 +69,159 @@ class _ClippedActivation(Function):
 
 
 def quantize_activation(x: Tensor, clipping_value: Tensor, bits: int, *, signed: bool = False) -> Tensor:
-    """Activations on 2^bits levels from 0 to alpha (ReLU included), or on 2^bits - 1 levels from -alpha to alpha.
+    """PACT: activations on 2^bits levels from 0 to alpha (ReLU included), or on 2^bits - 1 levels from -alpha to alpha.
 
-    ``x`` has any shape, ``clipping_value`` alpha is a scalar. The gradient passes exactly on 0 < x < alpha
-    (-alpha < x < alpha if signed); alpha's is the sum of the gradient where x >= alpha, less, if signed, the sum
-    where x <= -alpha, accumulated in float32.
+    ``x`` has any shape, ``clipping_value`` alpha is a scalar. The gradient passes exactly on 0 < x < alpha. For signed
+    values, which PACT does not treat, it passes exactly on -alpha < x < alpha. Alpha's gradient is the sum of the
+    gradient where x >= alpha, less, if signed, the sum where x <= -alpha, accumulated in float32.
 
     >>> quantize_activation(torch.tensor([-1.0, 0.4, 1.2, 9.0]), torch.tensor(3.0), 2)
     tensor([0., 0., 1., 3.])
     """
-    levels = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    quantized: Tensor = _ClippedActivation.apply(x, clipping_value, levels, signed)
+    highest = activation_levels(bits, signed=signed).highest
+    quantized: Tensor = _ClippedActivation.apply(x, clipping_value, highest, signed)
     return quantized
 
 
+class _LearnedStep(Function):
+    """LSQ, Eqs. 1 to 5 of Esser et al. 2020."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, levels: Levels) -> Tensor:
+        step = step.clamp_min(LEAST_CLIPPING_VALUE)
+        ctx.save_for_backward(x, step)
+        ctx.levels = levels
+        return _rounded(x, step.to(x.dtype), levels)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, step = ctx.saved_tensors
+        levels, gradient = ctx.levels, gradients[0]
+        steps = x / step.to(x.dtype)
+        inside = (steps > -levels.largest_negative) & (steps < levels.largest_positive)
+        rounded = (steps - levels.offset).round_().clamp_(levels.lowest, levels.highest).add_(levels.offset)
+        slope = torch.where(inside, rounded - steps, rounded)
+        scale = 1 / math.sqrt(x.numel() * levels.largest_positive)
+        of_step = (gradient * slope).sum(dtype=torch.float32) * scale
+        return gradient * inside, of_step.reshape_as(step), None
+
+
+def quantize_with_learned_step(x: Tensor, step: Tensor, levels: Levels) -> Tensor:
+    """LSQ: values of any shape on the given levels times ``step``, a scalar that the loss's gradient trains.
+
+    The gradient passes strictly between the outermost levels. The step's is the sum of the gradient times
+    Q(x)/step - x/step there and times the outermost level, in steps, beyond; scaled by 1/sqrt(values x largest level)
+    and accumulated in float32. For unsigned levels ReLU is included.
+
+    >>> quantize_with_learned_step(torch.tensor([-1.0, 0.4, 1.2, 9.0]), torch.tensor(1.0), Levels(0, 3))
+    tensor([0., 0., 1., 3.])
+    """
+    quantized: Tensor = _LearnedStep.apply(x, step, levels)
+    return quantized
+
+
+def _rounded(x: Tensor, step: Tensor, levels: Levels) -> Tensor:
+    if levels.offset == 0:
+        return (x / step).round_().clamp_(levels.lowest, levels.highest).mul_(step)
+    codes = (x / step).sub_(levels.offset).round_().clamp_(levels.lowest, levels.highest)
+    return codes.add_(levels.offset).mul_(step)
+
+
+def initial_learned_step(x: Tensor, levels: Levels) -> Tensor:
+    """Where LSQ starts: 2 mean|x| / sqrt(largest level), or 1 where all values are zero; a float32 scalar."""
+    step = 2 * x.detach().abs().float().mean() / math.sqrt(levels.largest_positive)
+    return torch.where(step > LEAST_CLIPPING_VALUE, step, 1.0)
+
+
 class WeightQuantizer(nn.Module):
-    """A layer's weight quantizer: its step size is a buffer that ``refresh`` sets and training does not learn."""
+    """A layer's weight quantizer.
+
+    Its ``step`` size, a float32 scalar, is a buffer that ``refresh`` fits to the weights or, if ``learned``, a
+    parameter.
+    """
 
     step: Tensor
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, levels: Levels, *, learned: bool = False) -> None:
         super().__init__()
-        self.bits = bits
-        self.register_buffer("step", torch.ones(()))
+        self.levels, self.learned = levels, learned
+        if learned:
+            self.step = nn.Parameter(torch.ones(()))
+        else:
+            self.register_buffer("step", torch.ones(()))
 
     @torch.no_grad()
     def refresh(self, weight: Tensor) -> None:
         """Sets the step to the L2-optimal one of these weights."""
-        self.step.copy_(l2_optimal_step(weight, self.bits))
+        self.step.copy_(l2_optimal_step(weight, self.levels))
+
+    @torch.no_grad()
+    def start(self, weight: Tensor) -> None:
+        """Sets the step that training begins with."""
+        if self.learned:
+            self.step.copy_(initial_learned_step(weight, self.levels))
+        else:
+            self.refresh(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return quantize_weight(weight, self.step, self.bits)
+        if self.learned:
+            return quantize_with_learned_step(weight, self.step, self.levels)
+        return quantize_weight(weight, self.step, self.levels)
 
     def extra_repr(self) -> str:
-        return f"bits={self.bits}"
+        return f"{self.levels}, learned={self.learned}"
 
 
 class ActivationQuantizer(nn.Module):
-    """An activation layer: ReLU (or identity, if signed) in float, PACT when it has bits.
+    """An activation layer: ReLU (or identity, if signed) in float, up to a ``ceiling`` if it has one (ReLU6).
 
-    While it has a ``calibrating_share`` it passes values as in float, and sets the clipping value that clips that
-    share of them at 2 bits, a quarter of it with every further bit.
+    With bits it is PACT, with a parameter ``clipping_value``, or, if ``learned``, LSQ with a parameter ``step``; either
+    takes the ceiling's place. While it has a ``calibrating_share`` it passes values as in float, and starts its
+    parameter from them: the clipping value so that it clips that share of them at 2 bits, a quarter of it with every
+    further bit.
     """
 
-    def __init__(self, bits: int | None, *, signed: bool) -> None:
+    def __init__(self, bits: int | None, *, signed: bool, learned: bool = False, ceiling: float | None = None) -> None:
         super().__init__()
-        self.bits, self.signed = bits, signed
+        self.bits, self.signed, self.learned, self.ceiling = bits, signed, learned, ceiling
+        self.levels = None if bits is None else activation_levels(bits, signed=signed)
         self.calibrating_share: float | None = None
         if bits is not None:
-            self.clipping_value = nn.Parameter(torch.ones(()))
+            self.register_parameter("step" if learned else "clipping_value", nn.Parameter(torch.ones(())))
+
+    def step_size(self) -> Tensor:
+        """The distance of two levels, a float32 scalar; only with bits."""
+        assert self.levels is not None
+        if self.learned:
+            return self.get_parameter("step").clamp_min(LEAST_CLIPPING_VALUE)
+        return self.get_parameter("clipping_value").clamp_min(LEAST_CLIPPING_VALUE) / self.levels.highest
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bits is None or self.calibrating_share is not None:
             y = x if self.signed else torch.relu(x)
-            if self.calibrating_share is not None and self.bits is not None:
-                self._calibrate(y, self.calibrating_share, self.bits)
+            if self.ceiling is not None:
+                y = y.clamp(max=self.ceiling)
+            if self.calibrating_share is not None:
+                self._calibrate(y, self.calibrating_share)
             return y
-        return quantize_activation(x, self.clipping_value, self.bits, signed=self.signed)
+        if self.learned:
+            assert self.levels is not None
+            return quantize_with_learned_step(x, self.get_parameter("step"), self.levels)
+        return quantize_activation(x, self.get_parameter("clipping_value"), self.bits, signed=self.signed)
 
     @torch.no_grad()
-    def _calibrate(self, y: Tensor, share_at_2_bits: float, bits: int) -> None:
+    def _calibrate(self, y: Tensor, share_at_2_bits: float) -> None:
+        if self.bits is None or self.levels is None:
+            return
+        if self.learned:
+            self.get_parameter("step").copy_(initial_learned_step(y, self.levels))
+            return
         size = y.detach().abs().flatten().float()
-        rank = max(1, round(size.numel() * (1 - share_at_2_bits * 4.0 ** (2 - bits))))
+        rank = max(1, round(size.numel() * (1 - share_at_2_bits * 4.0 ** (2 - self.bits))))
         value = size.kthvalue(rank).values
         # Dead activations have no percentile to go by: any positive value serves.
-        self.clipping_value.copy_(torch.where(value > LEAST_CLIPPING_VALUE, value, torch.ones_like(value)))
+        start = torch.where(value > LEAST_CLIPPING_VALUE, value, torch.ones_like(value))
+        self.get_parameter("clipping_value").copy_(start)
 
     def extra_repr(self) -> str:
-        return f"bits={self.bits}, signed={self.signed}"
+        return f"bits={self.bits}, signed={self.signed}, learned={self.learned}"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qcore.errors import InvalidInput
+from qcore.levels import LevelSet
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
@@ -36,9 +37,11 @@ class Schedule(_Part):
     epochs: Epochs
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.1
-    decay: Literal["steps", "cosine"] = "cosine"
-    """``steps``: x0.1 at each milestone; ``cosine``: to zero at the end. Both after a linear warm-up from near zero."""
+    decay: Literal["steps", "cosine", "poly"] = "cosine"
+    """``steps``: x0.1 at each milestone; ``cosine`` and ``poly``: to zero at the end, ``poly`` as (1 - progress)^power
+    (DeepLab). All after a linear warm-up from near zero."""
     milestones: tuple[Epochs, ...] = ()
+    poly_power: Annotated[float, Field(gt=0, le=10)] = 0.9
     warmup_epochs: Annotated[int, Field(ge=0, le=100)] = 0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD's momentum; Adam has its own constants (0.9, 0.999)."""
@@ -56,10 +59,36 @@ class Schedule(_Part):
         return self
 
 
+class CyclicSchedule(_Part):
+    """Fine-tuning with a cyclic learning rate after retraining (paper, Section 4.2, Appendix B).
+
+    The rate is ``base_learning_rate`` times a factor that changes eight times a cycle: 1, .1^.5, .1, .1^1.5, .01,
+    .1^1.5, .1, .1^.5. The optimizer goes on from retraining, with its momentum and weight decay.
+    """
+
+    epochs: Epochs = 40
+    cycle_epochs: Epochs = 8
+    base_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    """Section 5.4's for CIFAR-10 (rates from 1e-3 to 1e-5); Appendix B says 1e-4."""
+
+
+class Checkpoint(_Part):
+    """A float network to start from: a safetensors file with this project's names or torchvision's."""
+
+    path: Annotated[str, Field(min_length=1, max_length=256)]
+    """Below the data root."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Of the file; filled in when the recipe is resolved, because it, not the path, says which network it is."""
+    fine_tune: bool = False
+    """Whether the float schedule trains it further; if not, it is the float network as it is."""
+
+
 class FloatRecipe(_Part):
     """How the float network is trained; batches and augmentation serve retraining too."""
 
     schedule: Schedule
+    checkpoint: Checkpoint | None = None
+    """Start from this network instead of a random one."""
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 128
     crop_padding: Annotated[int, Field(ge=0, le=32)] = 0
     """Random crops of the image padded by so many zeros a side; 0 for none."""
@@ -69,21 +98,36 @@ class FloatRecipe(_Part):
     """Share of the training split held out for every choice between networks."""
     precision: Literal["fp32"] = "fp32"
 
+    @property
+    def epochs(self) -> int:
+        return 0 if self.checkpoint and not self.checkpoint.fine_tune else self.schedule.epochs
+
 
 class QuantizerSettings(_Part):
     """How weights and activations are quantized."""
 
-    weight_levels: Literal["symmetric"] = "symmetric"
-    """Integers from -(2^(n-1) - 1) to 2^(n-1) - 1 times the step size: ternary at 2 bits."""
-    step_refresh: Literal["epoch"] = "epoch"
-    """When the L2-optimal step sizes follow the float weights: at the start of every epoch."""
-    first_last_weight_bits: Bits | None = 8
-    """Weight bits of the first and the last layer when weights are quantized; None for float."""
-    shortcut_bits: Bits = 8
-    """Bits of the signed sums that pre-activation and depthwise shortcuts carry, when activations are quantized."""
+    weight_levels: LevelSet = "symmetric"
+    """Which multiples of the step size weights can be: ``qcore.levels.weight_levels`` lists them."""
+    weight_step: Literal["l2", "learned"] = "l2"
+    """Where weight step sizes come from: least squared error (Hwang and Sung 2014), or the loss's gradient (LSQ)."""
+    step_refresh: Literal["once", "epoch", "step"] = "epoch"
+    """When L2-optimal step sizes follow the float weights: only before retraining, at the start of every epoch or
+    before every optimizer step. Learned ones follow the loss instead."""
+    activation_step: Literal["pact", "learned"] = "pact"
+    """Whether activations have a learned clipping value (PACT) or a learned step size (LSQ)."""
+    first_last_weight_bits: Bits | Literal["same"] | None = 8
+    """Weight bits of the first and the last layer when weights are quantized: ``same`` as the others; null for float."""
+    shortcut_bits: Bits | None = 8
+    """Bits of the signed sums that pre-activation, depthwise and MobileNetV2 shortcuts carry, when activations are
+    quantized; null for float."""
+    requantized_sums: bool = True
+    """Whether the sums of residual fully connected networks are quantized again (Fig. 10) or handed on as they are
+    (Fig. 3)."""
     clipped_share: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     """Share of the float network's activations, on a calibration batch, that 2-bit clipping values start by clipping;
     every further bit quarters it."""
+    initial_clipping_value: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Start every clipping value here instead (PACT's own initialization)."""
     clipping_weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
     """L2 regularization of the clipping values (PACT)."""
 
@@ -93,6 +137,14 @@ class RetrainingRecipe(_Part):
 
     schedule: Schedule
     quantizers: QuantizerSettings = QuantizerSettings()
+    lipschitz_scale: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Factor of L_Lip (Eq. 8) in the loss; the paper's is 1e-4. 0 for none."""
+    cyclic: CyclicSchedule | None = None
+    """A fine-tuning phase after the schedule, with a cyclic learning rate (CLR)."""
+
+    @property
+    def epochs(self) -> int:
+        return self.schedule.epochs + (self.cyclic.epochs if self.cyclic else 0)
 
 
 class Recipe(_Part):
@@ -126,11 +178,22 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         changed = Recipe.model_validate_json(_json(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        path = ".".join(["recipe", *map(str, first["loc"])])
+        path = ".".join(["recipe", *_place(first["loc"], values, missing=first["type"] == "missing")])
         message = first["msg"].removeprefix("Value error, ")
         value = "this combination" if isinstance(first["input"], dict) else first["input"]
         raise InvalidInput(path, value, f"is refused: {message}", "GET /tasks shows the task's recipes") from None
     return recipe if changed.hash() == recipe.hash() else changed
+
+
+def _place(location: tuple[int | str, ...], values: Any, *, missing: bool) -> list[str]:
+    """Where an error is among the settings; pydantic's location goes on with the alternatives of a type."""
+    path: list[str] = []
+    for part in location:
+        if not ((isinstance(values, dict) and part in values) or (isinstance(values, list) and isinstance(part, int))):
+            return [*path, str(part)] if missing else path
+        values = values[part]
+        path.append(str(part))
+    return path
 
 
 def _json(values: dict[str, Any]) -> str:

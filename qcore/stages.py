@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qcore.recipe import Recipe
     from qcore.tasks import Task
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raised by every change of code that changes results, so that old results are not taken for new ones."""
 
 
@@ -49,8 +49,7 @@ class Stage:
 
     @property
     def epochs(self) -> int:
-        part = self.recipe.float_part if self.bit_widths.is_float else self.recipe.retraining
-        return part.schedule.epochs
+        return self.recipe.float_part.epochs if self.bit_widths.is_float else self.recipe.retraining.epochs
 
     @property
     def label(self) -> str:

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from qcore.checkpoints import read_tensors, restore, training_state, write_tensors
 from qcore.data import Data, Split, evaluation_batches, generator_for, steps_per_epoch, training_batches
-from qcore.learning_rate import learning_rate
+from qcore.divergence import Divergence, Watch
+from qcore.learning_rate import cyclic_learning_rate, learning_rate
+from qcore.lipschitz import lipschitz_loss
 from qcore.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from qcore.recipe import Schedule
     from qcore.stages import Stage
 
 State = dict[str, Tensor]
@@ -57,6 +58,8 @@ class StageResult:
     """Spent in training epochs, those before an interruption included."""
     state: State
     """The network's state dict, on the CPU."""
+    divergence: Divergence | None = None
+    """Where a diverged run broke first; None if training its last epoch again did not break, as a GPU's may not."""
 
 
 class Interrupted(Exception):  # noqa: N818  not an error: the run was asked to stop
@@ -67,7 +70,7 @@ def train_stage(
     stage: Stage,
     data: Data,
     *,
-    float_state: State | None = None,
+    start_state: State | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[CurvePoint], None] = lambda _: None,
     keep_going: Callable[[], bool] = lambda: True,
@@ -78,7 +81,8 @@ def train_stage(
     Args:
         stage: what to train.
         data: the task's data on ``device``.
-        float_state: the float stage's final state; required by, and only by, quantized stages.
+        start_state: the network to start from: for quantized stages the float stage's final state; for a float stage
+            that of its recipe's checkpoint, if it has one, in which layers may be missing (they start at random).
         checkpoint: written after every epoch and resumed from if it is there; anything unreadable starts afresh.
         on_epoch: called after each epoch, before its checkpoint is written; may raise to abandon the run.
         keep_going: asked after each checkpoint.
@@ -87,31 +91,41 @@ def train_stage(
     Raises:
         Interrupted: when ``keep_going`` says no and epochs remain.
     """
-    assert (float_state is None) == stage.bit_widths.is_float
+    starts_at_random = stage.bit_widths.is_float and stage.recipe.float_part.checkpoint is None
+    assert (start_state is None) == starts_at_random
     device = device or torch.device("cpu")
-    part = stage.recipe.float_part if stage.bit_widths.is_float else stage.recipe.retraining
-    schedule = part.schedule
-    network = _initial_network(stage, data, float_state).to(device)
-    optimizer = _optimizer(network, schedule, stage.recipe.retraining.quantizers.clipping_weight_decay)
+    network = _initial_network(stage, data, start_state).to(device)
+    optimizer = _optimizer(network, stage)
     curve, seconds = _resume(checkpoint, stage, network, optimizer)
+    broken = False
 
-    while len(curve) < schedule.epochs and _finite(curve):
+    while len(curve) < stage.epochs and not broken:
         started = time.perf_counter()
-        point = _train_epoch(len(curve), stage, schedule, network, optimizer, data)
+        before = {name: tensor.clone() for name, tensor in training_state(network, optimizer).items()}
+        point = _train_epoch(len(curve), stage, network, optimizer, data)
         seconds += time.perf_counter() - started
         on_epoch(point)
         curve.append(point)
+        broken = not (math.isfinite(point.train_loss) and _is_finite(network))
+        if broken:
+            break  # without a checkpoint: a resumed run breaks in the same epoch and finds where
         if checkpoint is not None:
             metadata = {"stage": stage.key, "train_seconds": seconds, "curve": [asdict(each) for each in curve]}
             write_tensors(checkpoint, training_state(network, optimizer), metadata)
-        if len(curve) < schedule.epochs and not keep_going():
+        if len(curve) < stage.epochs and not keep_going():
             raise Interrupted(stage.label)
 
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-    if not _finite(curve) or not all(bool(t.isfinite().all()) for t in state.values()):
-        return StageResult("diverged", None, None, tuple(curve), seconds, state)
+    if broken:
+        restore(before, network, optimizer)
+        divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data)
+        return StageResult("diverged", None, None, tuple(curve), seconds, state, divergence)
+    if curve:
+        validation_accuracy = curve[-1].validation_accuracy
+    else:
+        validation_accuracy = accuracy(network, data, data.validation) if len(data.validation) else None
     test_accuracy = accuracy(network, data, data.test)
-    return StageResult("done", curve[-1].validation_accuracy, test_accuracy, tuple(curve), seconds, state)
+    return StageResult("done", validation_accuracy, test_accuracy, tuple(curve), seconds, state)
 
 
 @torch.no_grad()
@@ -124,28 +138,43 @@ def accuracy(network: nn.Module, data: Data, split: Split) -> float:
     return 100 * int(correct) / len(split)
 
 
-def _initial_network(stage: Stage, data: Data, float_state: State | None) -> Network:
+def _initial_network(stage: Stage, data: Data, start_state: State | None) -> Network:
     quantizers = stage.recipe.retraining.quantizers
     network = Network(stage.architecture.layers(stage.task), stage.bit_widths, quantizers)
-    if float_state is None:
+    if stage.bit_widths.is_float:
         network.initialize(generator_for(stage.seed, "initialization"))
+    if start_state is None:
         return network
-    missing, unexpected = network.load_state_dict(float_state, strict=False)
+    missing, unexpected = network.load_state_dict(start_state, strict=False)
+    assert not unexpected, unexpected
+    if stage.bit_widths.is_float:
+        return network
     own = {"step", "clipping_value"}
-    assert not unexpected
     assert all(name.rsplit(".", 1)[1] in own for name in missing), missing
+    network.start_steps()
     if stage.bit_widths.activation is not None:
         batch, _ = next(training_batches(data, stage.recipe.float_part, generator_for(stage.seed, "calibration")))
         network.to(batch.device).calibrate(batch, quantizers.clipped_share)
+        if quantizers.initial_clipping_value is not None:
+            network.set_clipping_values(quantizers.initial_clipping_value)
     return network
 
 
-def _optimizer(network: Network, schedule: Schedule, clipping_weight_decay: float) -> torch.optim.Optimizer:
-    clipping_values = [module.clipping_value for _, module in network.activation_quantizers() if module.bits]
-    kept = {id(parameter) for parameter in clipping_values}
+def _optimizer(network: Network, stage: Stage) -> torch.optim.Optimizer:
+    """Step sizes that are learned are not regularized, clipping values by a setting of their own."""
+    part = stage.recipe.float_part if stage.bit_widths.is_float else stage.recipe.retraining
+    schedule = part.schedule
+    by_kind: dict[str, list[nn.Parameter]] = {"step": [], "clipping_value": [], "": []}
+    for name, parameter in network.named_parameters():
+        kind = name.rsplit(".", 1)[1]
+        by_kind[kind if kind in by_kind else ""].append(parameter)
     groups = [
-        {"params": [p for p in network.parameters() if id(p) not in kept], "weight_decay": schedule.weight_decay},
-        {"params": clipping_values, "weight_decay": clipping_weight_decay},
+        {"params": by_kind[""], "weight_decay": schedule.weight_decay},
+        {"params": by_kind["step"], "weight_decay": 0.0},
+        {
+            "params": by_kind["clipping_value"],
+            "weight_decay": stage.recipe.retraining.quantizers.clipping_weight_decay,
+        },
     ]
     groups = [group for group in groups if group["params"]]
     if schedule.optimizer == "adam":
@@ -165,28 +194,62 @@ def _resume(
 
 
 def _train_epoch(
-    epoch: int, stage: Stage, schedule: Schedule, network: Network, optimizer: torch.optim.Optimizer, data: Data
+    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
 ) -> CurvePoint:
-    network.train()
-    network.refresh_steps()
-    recipe = stage.recipe.float_part
-    steps = steps_per_epoch(data, recipe)
+    steps = steps_per_epoch(data, stage.recipe.float_part)
     loss_sum = torch.zeros((), device=data.train.labels.device)
+    for _, loss in _steps(epoch, stage, network, optimizer, data):
+        loss_sum += loss
+    validation_accuracy = accuracy(network, data, data.validation) if len(data.validation) else None
+    return CurvePoint(epoch + 1, float(loss_sum) / steps, validation_accuracy, _rate(stage, epoch * steps, steps))
+
+
+def _where_it_broke(
+    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
+) -> Divergence | None:
+    with Watch(network) as watch:
+        for step, loss in _steps(epoch, stage, network, optimizer, data):
+            if broken := watch.first_broken(step, loss):
+                return broken
+    return None
+
+
+def _steps(
+    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
+) -> Iterator[tuple[int, Tensor]]:
+    """Trains one epoch; yields each optimizer step's number, counted over the stage, and its loss, after its update."""
+    network.train()
+    recipe, retraining = stage.recipe.float_part, stage.recipe.retraining
+    refresh, lipschitz_scale = retraining.quantizers.step_refresh, retraining.lipschitz_scale
+    if refresh == "epoch":
+        network.refresh_steps()
+    steps = steps_per_epoch(data, recipe)
     generator = generator_for(stage.seed, stage.bit_widths, epoch)
     for index, (x, labels) in enumerate(training_batches(data, recipe, generator)):
-        rate = learning_rate(schedule, epoch * steps + index, steps)
+        step = epoch * steps + index
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = nn.functional.cross_entropy(network(x), labels)
+            group["lr"] = _rate(stage, step, steps)
+        if refresh == "step":
+            network.refresh_steps()
+        loss = task_loss = nn.functional.cross_entropy(network(x), labels)
+        if lipschitz_scale and not stage.bit_widths.is_float:
+            loss = task_loss + lipschitz_scale * lipschitz_loss(network)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        loss_sum += loss.detach()
-    validation_accuracy = accuracy(network, data, data.validation) if len(data.validation) else None
-    return CurvePoint(
-        epoch + 1, float(loss_sum) / steps, validation_accuracy, learning_rate(schedule, epoch * steps, steps)
-    )
+        yield step, task_loss.detach()
 
 
-def _finite(curve: list[CurvePoint]) -> bool:
-    return not curve or math.isfinite(curve[-1].train_loss)
+def _rate(stage: Stage, step: int, steps: int) -> float:
+    """The learning rate of a stage's step, through its schedule and then its cycles."""
+    if stage.bit_widths.is_float:
+        return learning_rate(stage.recipe.float_part.schedule, step, steps)
+    part = stage.recipe.retraining
+    before_cycles = part.schedule.epochs * steps
+    if part.cyclic is None or step < before_cycles:
+        return learning_rate(part.schedule, step, steps)
+    return cyclic_learning_rate(part.cyclic, step - before_cycles, steps)
+
+
+def _is_finite(network: Network) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())

@@ -91,7 +91,7 @@ class Executor:
         result = train_stage(
             plan,
             self._data_for(plan),
-            float_state=float_state,
+            start_state=float_state,
             checkpoint=artifacts.checkpoint(plan.key),
             on_epoch=on_epoch,
             keep_going=lambda: not self._stopping(),

@@ -46,7 +46,7 @@ def progress(session: Session, search: Search) -> Progress:
     planned = sum(evaluations.values()) + (candidates - proposed) * len(search.seeds)
     if left is not None:
         planned = min(planned, sum(evaluations.values()) + left)
-    each = recipe.float_part.schedule.epochs + len(search.bit_widths) * recipe.retraining.schedule.epochs
+    each = recipe.float_part.epochs + len(search.bit_widths) * recipe.retraining.epochs
     return Progress(candidates, proposed, evaluations, int(epochs_done), planned * each)
 
 

@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qcore import Architecture, BitWidths, Network, get_task, quantize_activation, quantize_weight
+from qcore.levels import Levels, weight_levels
 from qcore.quantizers import ActivationQuantizer, WeightQuantizer
 
 ARCHITECTURES = ["basic-L8-D4", "preact-L8-D4", "depthwise-L11-D3", "plain-L4-D16", "residual-L4-D16"]
 
 all_bits = pytest.mark.parametrize("bits", range(2, 9))
+
+
+def symmetric(bits: int) -> Levels:
+    return weight_levels("symmetric", bits)
 
 
 def gradients(
@@ -32,7 +37,7 @@ def gradients(
 def test_weights_take_exactly_the_symmetric_levels(bits: int) -> None:
     most = 2 ** (bits - 1) - 1
     weights = torch.linspace(-2.0 * most, 2.0 * most, 10_001) * 0.25
-    levels = quantize_weight(weights, torch.tensor(0.25), bits).unique()
+    levels = quantize_weight(weights, torch.tensor(0.25), symmetric(bits)).unique()
     assert levels.tolist() == [0.25 * code for code in range(-most, most + 1)]
 
 
@@ -55,16 +60,22 @@ def test_signed_activations_take_exactly_the_symmetric_levels_up_to_alpha(bits: 
 def test_ties_round_to_even() -> None:
     halves = torch.tensor([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5])
     even = [-2.0, -2.0, 0.0, 0.0, 2.0, 2.0, 4.0]
-    assert quantize_weight(halves, torch.tensor(1.0), 4).tolist() == even
+    assert quantize_weight(halves, torch.tensor(1.0), symmetric(4)).tolist() == even
     assert quantize_activation(halves, torch.tensor(7.0), 4, signed=True).tolist() == even
     assert quantize_activation(halves, torch.tensor(15.0), 4).tolist() == [max(0.0, value) for value in even]
 
 
 def test_weights_quantize_to_values_worked_out_by_hand() -> None:
     weights = torch.tensor([[-9.0, -0.76, -0.74], [0.2, 0.8, 2.3]])
-    assert quantize_weight(weights, torch.tensor(0.5), 2).tolist() == [[-0.5, -0.5, -0.5], [0.0, 0.5, 0.5]]
+    assert quantize_weight(weights, torch.tensor(0.5), symmetric(2)).tolist() == [
+        [-0.5, -0.5, -0.5],
+        [0.0, 0.5, 0.5],
+    ]
     # Three bits: codes -3..3.
-    assert quantize_weight(weights, torch.tensor(0.5), 3).tolist() == [[-1.5, -1.0, -0.5], [0.0, 1.0, 1.5]]
+    assert quantize_weight(weights, torch.tensor(0.5), symmetric(3)).tolist() == [
+        [-1.5, -1.0, -0.5],
+        [0.0, 1.0, 1.5],
+    ]
 
 
 def test_activations_quantize_to_values_worked_out_by_hand() -> None:
@@ -82,7 +93,7 @@ def test_quantized_values_are_the_nearest_levels(values: list[float], bits: int,
     x = torch.tensor(values)
     most = 2 ** (bits - 1) - 1
     for quantized, step, codes in [
-        (quantize_weight(x, torch.tensor(size), bits), size, range(-most, most + 1)),
+        (quantize_weight(x, torch.tensor(size), symmetric(bits)), size, range(-most, most + 1)),
         (quantize_activation(x, torch.tensor(size), bits), size / (2**bits - 1), range(2**bits)),
         (quantize_activation(x, torch.tensor(size), bits, signed=True), size / most, range(-most, most + 1)),
     ]:
@@ -93,7 +104,7 @@ def test_quantized_values_are_the_nearest_levels(values: list[float], bits: int,
 def test_weights_get_the_gradient_of_the_quantized_weight_unchanged() -> None:
     weights = torch.linspace(-5, 5, 40).requires_grad_()  # most of them beyond the outermost levels
     gradient = torch.randn(40, generator=torch.Generator().manual_seed(0))
-    (of_weights,) = torch.autograd.grad(quantize_weight(weights, torch.tensor(0.5), 2), weights, gradient)
+    (of_weights,) = torch.autograd.grad(quantize_weight(weights, torch.tensor(0.5), symmetric(2)), weights, gradient)
     assert torch.equal(of_weights, gradient)
 
 
@@ -260,7 +271,7 @@ def test_a_network_multiplies_no_more_distinct_values_than_its_bit_widths_allow(
 
 
 def test_a_weight_quantizers_step_follows_the_weights_only_when_it_is_refreshed() -> None:
-    quantizer = WeightQuantizer(2)
+    quantizer = WeightQuantizer(symmetric(2))
     weights = torch.tensor([3.0, -3.0, 3.0])
     assert quantizer(weights).tolist() == [1.0, -1.0, 1.0]
     quantizer.refresh(weights)

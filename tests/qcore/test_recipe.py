@@ -19,7 +19,8 @@ SCHEDULE = {
     "epochs": 190,
     "optimizer": "adam",
     "learning_rate": 0.05,
-    "decay": "cosine",
+    "decay": "poly",
+    "poly_power": 0.8,
     "milestones": [20],
     "warmup_epochs": 3,
     "momentum": 0.8,
@@ -38,11 +39,19 @@ OTHER_VALUES = {
         "quantizers": {
             "first_last_weight_bits": None,
             "shortcut_bits": 4,
+            "weight_levels": "mid_rise",
+            "weight_step": "learned",
+            "step_refresh": "step",
+            "activation_step": "learned",
+            "requantized_sums": False,
+            "initial_clipping_value": 10.0,
             "clipped_share": 0.01,
             "clipping_weight_decay": 1e-4,
         },
+        "lipschitz_scale": 1e-4,
     },
 }
+OPTIONAL_PARTS = {("float_part", "checkpoint"), ("retraining", "cyclic")}
 
 Path = tuple[str, ...]
 
@@ -109,7 +118,39 @@ def test_the_name_is_no_part_of_a_recipes_identity() -> None:
 
 
 def test_the_other_values_below_cover_every_setting() -> None:
-    assert {path for path, _ in leaves(OTHER_VALUES)} == settings_of(BASE) - {("name",)}
+    assert {path for path, _ in leaves(OTHER_VALUES)} == settings_of(BASE) - {("name",)} - OPTIONAL_PARTS
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "filled"),
+    [
+        (
+            ("float_part", "checkpoint"),
+            {"path": "nets/a.safetensors"},
+            {"path": "nets/a.safetensors", "sha256": None, "fine_tune": False},
+        ),
+        (
+            ("retraining", "cyclic"),
+            {"cycle_epochs": 4},
+            {"epochs": 40, "cycle_epochs": 4, "base_learning_rate": 1e-3},
+        ),
+    ],
+)
+def test_an_optional_part_is_absent_until_it_is_given(path: Path, value: Any, filled: Any) -> None:
+    part = getattr(BASE, path[0])
+    assert getattr(part, path[1]) is None
+    changed = override(BASE, nested(path, value))
+    assert getattr(changed, path[0]).model_dump()[path[1]] == filled
+    assert getattr(changed, path[0]).hash() != part.hash()
+
+
+def test_epochs_count_cycles_and_a_float_network_that_is_not_trained_has_none() -> None:
+    cyclic = override(BASE, {"retraining": {"cyclic": {"epochs": 16}}})
+    assert cyclic.retraining.epochs == BASE.retraining.schedule.epochs + 16
+    given = {"path": "nets/a.safetensors"}
+    assert override(BASE, {"float_part": {"checkpoint": given}}).float_part.epochs == 0
+    tuned = override(BASE, {"float_part": {"checkpoint": given | {"fine_tune": True}}})
+    assert tuned.float_part.epochs == BASE.float_part.schedule.epochs
 
 
 @pytest.mark.parametrize(("path", "value"), leaves(OTHER_VALUES), ids=lambda value: str(value))
@@ -223,7 +264,7 @@ def test_a_group_of_settings_cannot_be_replaced_by_a_value(path: Path, value: An
         (("float_part", "precision"), "fp16"),
         (("retraining", "quantizers", "first_last_weight_bits"), 1),
         (("retraining", "quantizers", "first_last_weight_bits"), 9),
-        (("retraining", "quantizers", "shortcut_bits"), None),
+        (("retraining", "quantizers", "shortcut_bits"), 1),
         (("retraining", "quantizers", "clipped_share"), -0.1),
         (("retraining", "quantizers", "weight_levels"), "four"),
     ],

@@ -13,12 +13,17 @@ from scipy.optimize import minimize_scalar
 
 import qcore.step_size
 from qcore import l2_optimal_step, quantize_weight
+from qcore.levels import Levels, weight_levels
 
 Weights = npt.NDArray[np.float32]
 
 
+def symmetric(bits: int) -> Levels:
+    return weight_levels("symmetric", bits)
+
+
 def found_step(weights: Weights, bits: int) -> float:
-    return float(l2_optimal_step(torch.from_numpy(weights), bits))
+    return float(l2_optimal_step(torch.from_numpy(weights), symmetric(bits)))
 
 
 def squared_error(weights: Weights, step: float, bits: int) -> float:
@@ -129,7 +134,9 @@ def test_the_path_for_many_weights_comes_within_a_thousandth_of_the_least_error(
 def test_a_single_weight_is_represented_exactly(bits: int, most_events: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qcore.step_size, "MOST_EVENTS", most_events)
     weight = torch.tensor([[-0.3]])
-    assert quantize_weight(weight, l2_optimal_step(weight, bits), bits).item() == pytest.approx(-0.3, rel=1e-6)
+    assert quantize_weight(weight, l2_optimal_step(weight, symmetric(bits)), symmetric(bits)).item() == pytest.approx(
+        -0.3, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("most_events", [0, 4_000_000])
@@ -137,14 +144,14 @@ def test_a_single_weight_is_represented_exactly(bits: int, most_events: int, mon
 def test_all_zero_weights_stay_zero(bits: int, most_events: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qcore.step_size, "MOST_EVENTS", most_events)
     weights = torch.zeros(4, 3)
-    step = l2_optimal_step(weights, bits)
+    step = l2_optimal_step(weights, symmetric(bits))
     assert step == 1
-    assert torch.equal(quantize_weight(weights, step, bits), weights)
+    assert torch.equal(quantize_weight(weights, step, symmetric(bits)), weights)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_weights_get_step_one(value: float) -> None:
-    assert l2_optimal_step(torch.tensor([0.5, value, -2.0]), 2) == 1
+    assert l2_optimal_step(torch.tensor([0.5, value, -2.0]), symmetric(2)) == 1
 
 
 @given(unit_weights, st.integers(2, 8), st.integers(-20, 20))
@@ -153,8 +160,8 @@ def test_the_step_scales_with_the_weights_and_ignores_signs_and_shape(unit: Weig
     weights = torch.from_numpy(unit)
     if not weights.abs().max() > 1e-20:
         return
-    step = l2_optimal_step(weights, bits)
-    other = l2_optimal_step(-weights.reshape(1, -1, 1) * 2.0**power, bits)
+    step = l2_optimal_step(weights, symmetric(bits))
+    other = l2_optimal_step(-weights.reshape(1, -1, 1) * 2.0**power, symmetric(bits))
     assert other.dtype == torch.float32
     assert other.shape == ()
     assert other.item() == step.item() * 2.0**power

@@ -30,6 +30,8 @@ from qcore import (
 )
 from qcore.checkpoints import read_tensors
 from qcore.data import Data, Split, evaluation_batches, generator_for, load_data, steps_per_epoch, training_batches
+from qcore.divergence import Divergence
+from qcore.levels import Levels, weight_levels
 from qcore.network import Network
 from qcore.recipe import FloatRecipe, Schedule
 from qcore.tasks import Examples
@@ -38,6 +40,10 @@ from qcore.training import CurvePoint, Interrupted, State, train_stage
 CPU = torch.device("cpu")
 W2A2 = BitWidths(2, 2)
 ARCHITECTURE = Architecture("basic", 8, 3)
+
+
+def symmetric(bits: int) -> Levels:
+    return weight_levels("symmetric", bits)
 
 
 def recipe(optimizer: str = "sgd", epochs: int = 3, **float_part: Any) -> Recipe:
@@ -68,7 +74,7 @@ def float_state_for(trained: Stage) -> State | None:
 
 
 def trained(of: Stage, **options: Any) -> StageResult:
-    return train_stage(of, data(), float_state=float_state_for(of), **options)
+    return train_stage(of, data(), start_state=float_state_for(of), **options)
 
 
 def assert_equal(one: StageResult, other: StageResult) -> None:
@@ -218,7 +224,7 @@ def test_retraining_starts_from_the_float_network_with_the_steps_that_fit_its_we
         layer = name.split(".")[0]
         if name.endswith("step"):
             bits = 8 if layer in ("stem_conv", "classifier") else 2
-            assert result.state[name] == l2_optimal_step(of_float[f"{layer}.weight"], bits)
+            assert result.state[name] == l2_optimal_step(of_float[f"{layer}.weight"], symmetric(bits))
         else:
             assert result.state[name] > 0
 
@@ -258,8 +264,8 @@ def test_steps_follow_the_weights_at_the_start_of_every_epoch(tmp_path: Path) ->
     for name in steps:
         layer = name.split(".")[0]
         bits = 8 if layer in ("stem_conv", "classifier") else 2
-        assert state[name] == l2_optimal_step(saved[0][f"model/{layer}.weight"], bits)
-        assert state[name] != l2_optimal_step(float_result().state[f"{layer}.weight"], bits)
+        assert state[name] == l2_optimal_step(saved[0][f"model/{layer}.weight"], symmetric(bits))
+        assert state[name] != l2_optimal_step(float_result().state[f"{layer}.weight"], symmetric(bits))
     assert len(steps) == 10
 
 
@@ -342,7 +348,7 @@ def test_a_diverged_run_is_a_result_without_accuracies(bit_widths: BitWidths, tm
     of = stage(bit_widths)
 
     def run(**options: Any) -> StageResult:
-        return train_stage(of, broken, float_state=float_state_for(of), checkpoint=tmp_path / "checkpoint", **options)
+        return train_stage(of, broken, start_state=float_state_for(of), checkpoint=tmp_path / "checkpoint", **options)
 
     result = run()
     assert result.status == "diverged"
@@ -350,9 +356,9 @@ def test_a_diverged_run_is_a_result_without_accuracies(bit_widths: BitWidths, tm
     assert result.test_accuracy is None
     assert len(result.curve) == 1
     assert not np.isfinite(result.curve[0].train_loss)
-    epochs: list[CurvePoint] = []
-    assert run(on_epoch=epochs.append).status == "diverged"
-    assert not epochs
+    assert result.divergence == Divergence(0, "stem_conv", "output")
+    # Run again, it breaks in the same epoch and finds the same place.
+    assert run().divergence == result.divergence
 
 
 def line_task(count: int = 40) -> Task:
