@@ -109,7 +109,7 @@ class QuantizerSettings(_Part):
     weight_levels: LevelSet = "symmetric"
     """Which multiples of the step size weights can be: ``qcore.levels.weight_levels`` lists them."""
     weight_step: Literal["l2", "learned"] = "l2"
-    """Where weight step sizes come from: least squared error (Hwang and Sung 2014), or the loss's gradient (LSQ)."""
+    """Where weight step sizes come from: least squared error (Hwang and Sung), or the loss's gradient (LSQ)."""
     step_refresh: Literal["once", "epoch", "step"] = "epoch"
     """When L2-optimal step sizes follow the float weights: only before retraining, at the start of every epoch or
     before every optimizer step. Learned ones follow the loss instead."""
@@ -189,9 +189,12 @@ def _place(location: tuple[int | str, ...], values: Any, *, missing: bool) -> li
     """Where an error is among the settings; pydantic's location goes on with the alternatives of a type."""
     path: list[str] = []
     for part in location:
-        if not ((isinstance(values, dict) and part in values) or (isinstance(values, list) and isinstance(part, int))):
+        if isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+        elif isinstance(values, dict) and part in values:
+            values = values[str(part)]
+        else:
             return [*path, str(part)] if missing else path
-        values = values[part]
         path.append(str(part))
     return path
 
