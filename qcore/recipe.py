@@ -116,7 +116,7 @@ class QuantizerSettings(_Part):
     activation_step: Literal["pact", "learned"] = "pact"
     """Whether activations have a learned clipping value (PACT) or a learned step size (LSQ)."""
     first_last_weight_bits: Bits | Literal["same"] | None = 8
-    """Weight bits of the first and the last layer when weights are quantized: ``same`` as the others; null for float."""
+    """Weight bits of the first and the last layer when weights are quantized; ``same`` as the rest, null for float."""
     shortcut_bits: Bits | None = 8
     """Bits of the signed sums that pre-activation, depthwise and MobileNetV2 shortcuts carry, when activations are
     quantized; null for float."""
