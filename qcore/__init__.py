@@ -19,7 +19,7 @@ from qcore.tasks import TASKS, Task, get_task
 if TYPE_CHECKING:
     from qcore.evaluation import evaluate
     from qcore.network import Network
-    from qcore.quantizers import quantize_activation, quantize_weight
+    from qcore.quantizers import quantize_activation, quantize_weight, quantize_with_learned_step
     from qcore.step_size import l2_optimal_step
     from qcore.training import CurvePoint, StageResult, train_stage
 
@@ -31,6 +31,7 @@ _NEED_TORCH = {
     "l2_optimal_step": "qcore.step_size",
     "quantize_activation": "qcore.quantizers",
     "quantize_weight": "qcore.quantizers",
+    "quantize_with_learned_step": "qcore.quantizers",
     "train_stage": "qcore.training",
 }
 
@@ -55,6 +56,7 @@ __all__ = [
     "override",
     "quantize_activation",
     "quantize_weight",
+    "quantize_with_learned_step",
     "stages_of",
     "train_stage",
 ]

@@ -21,8 +21,8 @@ class Divergence:
     step: int
     """Optimizer step of the stage, counted from 0."""
     layer: str | None
-    """The layer whose output, gradient or weights it was in; None for the loss itself."""
-    quantity: Literal["output", "loss", "gradient", "weights"]
+    """The layer whose output, gradient or state (weights, statistics, step sizes) it was in; None for the loss."""
+    quantity: Literal["output", "loss", "gradient", "state"]
 
     def __str__(self) -> str:
         return f"{self.quantity}{f' of {self.layer}' if self.layer else ''} not finite at step {self.step}"
@@ -54,8 +54,8 @@ class Watch:
         # Gradients arise from the last layer to the first, so the last one broke first.
         if (layer := _first_not_finite(reversed(list(self._gradients())))) is not None:
             return Divergence(step, layer, "gradient")
-        if (layer := _first_not_finite(self._network.named_parameters())) is not None:
-            return Divergence(step, layer, "weights")
+        if (layer := _first_not_finite(self._network.state_dict().items())) is not None:
+            return Divergence(step, layer, "state")
         return None
 
     def _gradients(self) -> Iterator[tuple[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -137,6 +138,21 @@ class Network(nn.Module):
         for module, weight_quantizer in quantizers.items():
             module.weight_quantizer = weight_quantizer
         self.train(was_training)
+
+    @contextmanager
+    def scales_held(self, most_change: float) -> Iterator[None]:
+        """An update within which no clipping value or learned step size changes by more than this share of itself.
+
+        PACT's gradient is a sum over all activations of a layer. In very deep networks one of them can throw a clipping
+        value below zero, which silences the layer, and the batch normalization after it amplifies gradients until
+        nothing is finite. Runs that are well never come near the bound.
+        """
+        scales = [scale for name, scale in self.named_parameters() if name.endswith((".step", ".clipping_value"))]
+        before = [scale.detach().clone() for scale in scales]
+        yield
+        with torch.no_grad():
+            for scale, was in zip(scales, before, strict=True):
+                scale.clamp_(was * (1 - most_change), was * (1 + most_change))
 
     @torch.no_grad()
     def set_clipping_values(self, value: float) -> None:

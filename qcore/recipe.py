@@ -130,6 +130,9 @@ class QuantizerSettings(_Part):
     """Start every clipping value here instead (PACT's own initialization)."""
     clipping_weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
     """L2 regularization of the clipping values (PACT)."""
+    most_scale_change: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Most that one optimizer step may change a clipping value or a learned step size, as a share of it. It keeps very
+    deep networks from breaking; others do not come near it."""
 
 
 class RetrainingRecipe(_Part):

@@ -1,8 +1,8 @@
 """The step size of a weight quantizer that minimises the squared error (Hwang and Sung 2014).
 
 For |w| and a step, rounding gives each weight a magnitude of a, a + 1, ... steps, with a = 0, or a half for mid-rise
-levels, up to the largest that its sign has. As the step falls, magnitudes rise one at a time: |w| goes from a + j - 1 to
-a + j where step = |w| / (a + j - 1/2). Between two such events the magnitudes q are fixed, the best step is
+levels, up to the largest that its sign has. As the step falls, magnitudes rise one at a time: |w| goes from a + j - 1
+to a + j where step = |w| / (a + j - 1/2). Between two such events the magnitudes q are fixed, the best step is
 sum(|w| q) / sum(q^2), and the error is |w|^2 - sum(|w| q)^2 / sum(q^2). One sort of the events therefore visits every
 assignment that any step can give, and the greatest quotient is the global minimum; for ternary weights this is S_k / k
 with k maximising S_k^2 / k.

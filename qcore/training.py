@@ -220,8 +220,8 @@ def _steps(
     """Trains one epoch; yields each optimizer step's number, counted over the stage, and its loss, after its update."""
     network.train()
     recipe, retraining = stage.recipe.float_part, stage.recipe.retraining
-    refresh, lipschitz_scale = retraining.quantizers.step_refresh, retraining.lipschitz_scale
-    if refresh == "epoch":
+    quantizers, lipschitz_scale = retraining.quantizers, retraining.lipschitz_scale
+    if quantizers.step_refresh == "epoch":
         network.refresh_steps()
     steps = steps_per_epoch(data, recipe)
     generator = generator_for(stage.seed, stage.bit_widths, epoch)
@@ -229,14 +229,15 @@ def _steps(
         step = epoch * steps + index
         for group in optimizer.param_groups:
             group["lr"] = _rate(stage, step, steps)
-        if refresh == "step":
+        if quantizers.step_refresh == "step":
             network.refresh_steps()
         loss = task_loss = nn.functional.cross_entropy(network(x), labels)
         if lipschitz_scale and not stage.bit_widths.is_float:
             loss = task_loss + lipschitz_scale * lipschitz_loss(network)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        with network.scales_held(quantizers.most_scale_change):
+            optimizer.step()
         yield step, task_loss.detach()
 
 

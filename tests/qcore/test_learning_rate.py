@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcore.learning_rate import learning_rate
-from qcore.recipe import PAPER_CIFAR10, Schedule
+from qcore.learning_rate import cyclic_learning_rate, learning_rate
+from qcore.recipe import PAPER_CIFAR10, CyclicSchedule, Schedule
 
 
 def rates(schedule: Schedule, steps_per_epoch: int, steps: list[int]) -> list[float]:
@@ -72,3 +72,33 @@ def test_rates_are_positive_and_at_most_the_schedules_and_rise_only_while_warmin
     assert found[:turn] == sorted(found[:turn])
     assert found[turn:] == sorted(found[turn:], reverse=True)
     assert found[turn] == pytest.approx(rate)
+
+
+def test_the_poly_policy_falls_as_a_power_of_what_is_left() -> None:
+    schedule = Schedule(epochs=4, learning_rate=0.5, decay="poly")
+    left = [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert rates(schedule, 10, [0, 10, 20, 30, 40]) == pytest.approx([0.5 * part**0.9 for part in left])
+    assert rates(Schedule(epochs=4, learning_rate=0.5, decay="poly", poly_power=1), 10, [10]) == pytest.approx([0.375])
+
+
+# Appendix B: {1.0, sqrt(0.1), 0.1, 0.1 sqrt(0.1), 0.01, 0.1 sqrt(0.1), 0.1, sqrt(0.1)}.
+APPENDIX_B = [1.0, 0.31622777, 0.1, 0.031622777, 0.01, 0.031622777, 0.1, 0.31622777]
+
+
+def test_cyclic_factors_are_those_of_the_appendix_epoch_by_epoch_through_five_cycles() -> None:
+    schedule = CyclicSchedule()
+    for base in (1e-3, 1e-4):
+        based = schedule.model_copy(update={"base_learning_rate": base})
+        for epoch in range(schedule.epochs):
+            expected = base * APPENDIX_B[epoch % 8]
+            for step in (epoch * 391, epoch * 391 + 390):
+                assert cyclic_learning_rate(based, step, 391) == pytest.approx(expected)
+    assert schedule.epochs == 5 * schedule.cycle_epochs
+
+
+@given(cycle_epochs=st.integers(1, 40), steps_per_epoch=st.integers(8, 200), step=st.integers(0, 10_000))
+def test_a_cycle_of_any_length_has_eight_equal_parts(cycle_epochs: int, steps_per_epoch: int, step: int) -> None:
+    cycle = cycle_epochs * steps_per_epoch
+    part = 8 * (step % cycle) // cycle
+    schedule = CyclicSchedule(epochs=40, cycle_epochs=cycle_epochs, base_learning_rate=1.0)
+    assert cyclic_learning_rate(schedule, step, steps_per_epoch) == pytest.approx(APPENDIX_B[part])

@@ -45,6 +45,7 @@ OTHER_VALUES = {
             "activation_step": "learned",
             "requantized_sums": False,
             "initial_clipping_value": 10.0,
+            "most_scale_change": 0.5,
             "clipped_share": 0.01,
             "clipping_weight_decay": 1e-4,
         },

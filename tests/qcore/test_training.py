@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import qcore.quantizers
 from qcore import (
     FLOAT,
     Architecture,
@@ -269,6 +271,68 @@ def test_steps_follow_the_weights_at_the_start_of_every_epoch(tmp_path: Path) ->
     assert len(steps) == 10
 
 
+@pytest.mark.parametrize("refresh", ["once", "epoch", "step"])
+def test_steps_follow_the_weights_as_often_as_the_recipe_says(refresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = stage(BitWidths(2, None), epochs=2)
+    of = replace(of, recipe=override(of.recipe, {"retraining": {"quantizers": {"step_refresh": refresh}}}))
+    fitted: list[Tensor] = []
+    fit = qcore.quantizers.l2_optimal_step
+    monkeypatch.setattr(qcore.quantizers, "l2_optimal_step", lambda *given: fitted.append(given[0]) or fit(*given))
+    result = trained(of)
+    steps_per_run = 2 * steps_per_epoch(data(), of.recipe.float_part)
+    assert len(fitted) == 10 * {"once": 1, "epoch": 1 + 2, "step": 1 + steps_per_run}[refresh]
+    if refresh == "once":
+        for name in (name for name in result.state if name.endswith("quantizer.step")):
+            layer = name.split(".")[0]
+            bits = 8 if layer in ("stem_conv", "classifier") else 2
+            assert result.state[name] == l2_optimal_step(float_result().state[f"{layer}.weight"], symmetric(bits))
+
+
+def test_clipping_values_can_start_at_one_value_instead_of_being_calibrated() -> None:
+    schedule = {"epochs": 1, "learning_rate": 1e-30, "warmup_epochs": 0}
+    still = {"schedule": schedule, "quantizers": {"initial_clipping_value": 6.5}}
+    of = replace(stage(W2A2), recipe=override(recipe(), {"retraining": still}))
+    state = trained(of).state
+    assert {float(value) for name, value in state.items() if name.endswith("clipping_value")} == {6.5}
+
+
+def test_cycles_go_on_from_the_retrained_network_as_further_epochs_of_the_stage(tmp_path: Path) -> None:
+    plain = stage(W2A2, epochs=2)
+    cyclic = {"epochs": 3, "cycle_epochs": 2, "base_learning_rate": 0.004}
+    of = replace(plain, recipe=override(plain.recipe, {"retraining": {"cyclic": cyclic}}))
+    result = trained(of)
+    assert result.curve[:2] == trained(plain).curve
+    assert [point.learning_rate for point in result.curve[2:]] == pytest.approx([0.004, 0.00004, 0.004])
+    interrupted, _ = train_with_an_interruption_after_every_epoch(of, tmp_path / "checkpoint")
+    assert_equal(interrupted, result)
+
+
+def test_a_stage_that_starts_from_a_given_network_trains_it_further_or_leaves_it() -> None:
+    given = {"path": "given.safetensors", "sha256": "0" * 64}
+    left = replace(stage(), recipe=override(recipe(), {"float_part": {"checkpoint": given}}))
+    result = train_stage(left, data(), start_state=float_result().state)
+    assert result.curve == ()
+    assert (result.validation_accuracy, result.test_accuracy) == (
+        float_result().validation_accuracy,
+        float_result().test_accuracy,
+    )
+    tuned = replace(stage(), recipe=override(recipe(), {"float_part": {"checkpoint": given | {"fine_tune": True}}}))
+    further = train_stage(tuned, data(), start_state=float_result().state)
+    assert len(further.curve) == 3
+    assert further.curve[0].train_loss < float_result().curve[0].train_loss
+
+
+def test_layers_that_a_given_network_lacks_start_at_random() -> None:
+    given = {"path": "given.safetensors", "sha256": "0" * 64}
+    of = replace(stage(seed=5), recipe=override(recipe(), {"float_part": {"checkpoint": given}}))
+    without = {name: tensor for name, tensor in float_result().state.items() if not name.startswith("classifier")}
+    state = train_stage(of, data(), start_state=without).state
+    random = Network(ARCHITECTURE.layers(get_task("digits")))
+    random.initialize(generator_for(5, "initialization"))
+    assert torch.equal(state["classifier.weight"], random.state_dict()["classifier.weight"])
+    assert torch.equal(state["stem_conv.weight"], float_result().state["stem_conv.weight"])
+
+
 def test_the_learning_rate_follows_the_schedule_through_the_epochs(tmp_path: Path) -> None:
     # One of Adam's steps moves a weight by at most 3.2 times the rate, and an epoch has 17 of them.
     schedule = {"epochs": 4, "decay": "steps", "milestones": [1, 2, 3], "warmup_epochs": 0}
@@ -379,7 +443,74 @@ def test_training_that_blows_up_ends_as_diverged_and_leaves_nothing_to_retrain_f
     diverging = override(get_task("rings").recipe("short"), changes)
     found = list(evaluate(Architecture("plain", 4, 8), line_task(), [W2A2], recipe=diverging, data_root=Path("unused")))
     assert [(of.bit_widths, result.status) for of, result in found] == [(FLOAT, "diverged")]
-    assert 1 <= len(found[0][1].curve) < 20
+    result = found[0][1]
+    assert 1 <= len(result.curve) < 20
+    steps = 10 * len(result.curve)
+    assert result.divergence is not None
+    assert steps - 10 <= result.divergence.step < steps
+    assert str(result.divergence) in {
+        f"output of {layer} not finite at step {result.divergence.step}"
+        for layer in ("linear2", "linear3", "classifier")
+    }
+
+
+class _Breaks(torch.autograd.Function):
+    """Passes its input; its gradient, or its output, becomes infinite on the given pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, broken: bool) -> Tensor:
+        ctx.broken = broken
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return (gradients[0] * torch.inf if ctx.broken else gradients[0]), None
+
+
+def test_a_gradient_that_breaks_is_found_with_its_step_and_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, passes = Network.forward, iter(range(1000))
+
+    def breaking(self: Network, x: Tensor) -> Tensor:
+        if not self.training:
+            return forward(self, x)
+        relu = self.get_submodule("group2_block1_relu1")
+        # An epoch of 17 batches is trained once and then once more, to see where it broke.
+        broken = next(passes) % 17 == 5
+        hook = relu.register_forward_hook(lambda _module, _inputs, output: _Breaks.apply(output, broken))
+        logits = forward(self, x)
+        hook.remove()
+        return logits
+
+    monkeypatch.setattr(Network, "forward", breaking)
+    result = train_stage(stage(), data())
+    assert result.status == "diverged"
+    assert result.divergence == Divergence(5, "group2_block1_bn1", "gradient")
+
+
+def test_very_deep_networks_train_at_two_bits_because_their_scales_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    architecture, task = Architecture("depthwise", 110, 3), get_task("digits")
+    changes = {"schedule": {"epochs": 2, "warmup_epochs": 0}}
+    small = override(
+        task.recipe("short"), {"float_part": {"schedule": {"epochs": 3, "warmup_epochs": 0}}, "retraining": changes}
+    )
+
+    def outcome() -> str:
+        _, (_, result) = evaluate(architecture, task, [W2A2], recipe=small, data_root=Path("unused"), seed=1)
+        return result.status
+
+    assert outcome() == "done"
+    monkeypatch.setattr(Network, "scales_held", lambda *_: nullcontext())
+    assert outcome() == "diverged"
+
+
+def test_no_update_changes_a_clipping_value_by_more_than_the_bound() -> None:
+    network = Network(ARCHITECTURE.layers(get_task("digits")), W2A2)
+    scale = network.get_parameter("stem_relu.clipping_value")
+    for target, expected in ((-5.0, 3.6), (40.0, 4.4), (4.1, 4.1)):
+        network.set_clipping_values(4.0)
+        with network.scales_held(0.1), torch.no_grad():
+            scale.fill_(target)
+        assert scale.item() == pytest.approx(expected)
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_examples() -> None:
