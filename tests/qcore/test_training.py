@@ -489,7 +489,7 @@ def test_a_gradient_that_breaks_is_found_with_its_step_and_layer(monkeypatch: py
 
 def test_very_deep_networks_train_at_two_bits_because_their_scales_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     architecture, task = Architecture("depthwise", 110, 3), get_task("digits")
-    changes = {"schedule": {"epochs": 4, "warmup_epochs": 0}}
+    changes = {"schedule": {"epochs": 1, "decay": "steps", "warmup_epochs": 0}}
     small = override(
         task.recipe("short"), {"float_part": {"schedule": {"epochs": 3, "warmup_epochs": 0}}, "retraining": changes}
     )
