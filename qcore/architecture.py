@@ -1,4 +1,4 @@
-"""An architecture: block kind, depth L and initial width D, with a canonical name that parses back."""
+"""An architecture: a block kind and a size, with a canonical name that parses back."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qcore.aliases import canonical_name
 from qcore.errors import InvalidInput
-from qcore.families import FAMILIES
+from qcore.families import FAMILIES, Size
 
 if TYPE_CHECKING:
     from qcore.layers import Layer
     from qcore.tasks import Task
 
-LEAST_WIDTH, MOST_WIDTH, MOST_DEPTH = 3, 8192, 1202
-
-_PATTERN = re.compile(r"([a-z]+)-L([1-9]\d{0,6})-D([1-9]\d{0,6})", re.ASCII)
+_NAME = re.compile(r"([a-z][a-z0-9-]*?)-([Lx][\d.].*)", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,11 @@ class Architecture:
     """One network of a family.
 
     >>> Architecture.parse("basic-L14-D40")
-    Architecture(block='basic', depth=14, width=40)
+    Architecture(block='basic', depth=14, width=40, detail=())
     >>> Architecture("plain", 4, 128).name
     'plain-L4-D128'
+    >>> Architecture.parse("imagenet-preact-L34-D64-B3.4.6.3").detail
+    (3, 4, 6, 3)
     """
 
     block: str
@@ -33,39 +34,48 @@ class Architecture:
     """Weight layers on the main path."""
     width: int
     """Channels (units) of the first layer."""
+    detail: tuple[int, ...] = ()
+    """What the family's names say besides: the blocks in each group, or a width multiplier in hundredths."""
 
     def __post_init__(self) -> None:
         if self.block not in FAMILIES:
             raise InvalidInput("block", self.block, "is not a block kind", f"use one of {', '.join(FAMILIES)}")
-        if not 1 <= self.depth <= MOST_DEPTH:
-            raise InvalidInput("depth", self.depth, "is out of range", f"use 1 to {MOST_DEPTH}")
-        if problem := FAMILIES[self.block].depth_problem(self.depth):
-            raise InvalidInput("depth", self.depth, "does not exist", problem)
-        if not LEAST_WIDTH <= self.width <= MOST_WIDTH:
-            raise InvalidInput("width", self.width, "is out of range", f"use {LEAST_WIDTH} to {MOST_WIDTH}")
+        FAMILIES[self.block].check(self._size)
 
     @classmethod
     def parse(cls, name: str) -> Architecture:
-        """The architecture a canonical name stands for.
+        """The architecture that a canonical name or an alias (``qcore.aliases``) stands for.
 
         Raises:
-            InvalidInput: for a name of another form, an unknown block kind, or a depth the family does not have.
+            InvalidInput: for a name of another form, an unknown block kind, or a size the family does not have.
         """
-        match = _PATTERN.fullmatch(name)
+        match = _NAME.fullmatch(canonical_name(name))
         if match is None:
-            raise InvalidInput(
-                "architecture", name, "is not a name", "use <block>-L<depth>-D<width>, e.g. basic-L14-D40"
+            remedy = (
+                "use <block>-L<depth>-D<width>, e.g. basic-L14-D40, mobilenetv2-x0.5, or an alias, e.g. resnet20-x2"
             )
-        return cls(match[1], int(match[2]), int(match[3]))
+            raise InvalidInput("architecture", name, "is not a name", remedy)
+        block, text = match[1], match[2]
+        if block not in FAMILIES:
+            raise InvalidInput("block", block, "is not a block kind", f"use one of {', '.join(FAMILIES)}")
+        family = FAMILIES[block]
+        size = family.read(text)
+        if size is None:
+            remedy = f"use {block}-{family.form}, e.g. {family.example}"
+            raise InvalidInput("architecture", name, "is not a name", remedy)
+        architecture = cls(block, *size)
+        if family.write(size) != text:
+            raise InvalidInput("architecture", name, "is not the canonical name", f"use {architecture.name}")
+        return architecture
 
     @property
     def name(self) -> str:
-        return f"{self.block}-L{self.depth}-D{self.width}"
+        return f"{self.block}-{FAMILIES[self.block].write(self._size)}"
 
     @property
     def blocks_per_group(self) -> tuple[int, ...] | None:
-        """Residual blocks in each group; None for fully connected networks."""
-        return FAMILIES[self.block].blocks_per_group(self.depth)
+        """Residual blocks in each group of equal width; None for networks without such groups."""
+        return FAMILIES[self.block].blocks_per_group(self._size)
 
     def layers(self, task: Task) -> tuple[Layer, ...]:
         """The layers of this network for a task's input shape and classes.
@@ -77,4 +87,8 @@ class Architecture:
             raise InvalidInput(
                 "block", self.block, f"does not suit task {task.name}", f"use one of {', '.join(task.blocks)}"
             )
-        return FAMILIES[self.block].expand(self.depth, self.width, task.input_shape, task.classes)
+        return FAMILIES[self.block].layers(self._size, task.input_shape, task.classes)
+
+    @property
+    def _size(self) -> Size:
+        return Size(self.depth, self.width, self.detail)

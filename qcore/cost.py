@@ -27,10 +27,8 @@ def parameters(layers: tuple[Layer, ...]) -> int:
     total = 0
     for layer in layers:
         match layer:
-            case Conv():
-                total += layer.weights
-            case Linear():
-                total += layer.weights + layer.shape[0]
+            case Conv() | Linear():
+                total += layer.weights + (layer.shape[0] if layer.bias else 0)
             case BatchNorm():
                 total += 2 * layer.shape[0]
             case _:
@@ -74,7 +72,7 @@ def model_bytes(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: Quan
                     total += _FLOAT_BYTES * layer.weights
                 else:
                     total += -(-layer.weights * bits // 8) + _FLOAT_BYTES
-                if isinstance(layer, Linear):
+                if layer.bias:
                     total += _FLOAT_BYTES * layer.shape[0]
             case BatchNorm():
                 total += 2 * _FLOAT_BYTES * layer.shape[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qcore.bit_widths import FLOAT_BITS
-from qcore.layers import Activation, GlobalAveragePool, Input, weight_layers
+from qcore.layers import Activation, Concat, GlobalAveragePool, Input, MaxPool, Resize, weight_layers
 
 if TYPE_CHECKING:
     from qcore.bit_widths import BitWidths
@@ -24,9 +24,15 @@ def weight_bits(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: Quan
 
 def activation_bits(layer: Activation, bit_widths: BitWidths, settings: QuantizerSettings) -> int | None:
     """Bits of the values an activation layer hands on, None for float."""
-    if bit_widths.activation is None or layer.holds == "activation":
-        return bit_widths.activation
-    return settings.shortcut_bits
+    if bit_widths.activation is None:
+        return None
+    match layer.holds:
+        case "activation":
+            return bit_widths.activation
+        case "shortcut":
+            return settings.shortcut_bits
+        case "sum":
+            return bit_widths.activation if settings.requantized_sums else None
 
 
 def input_bits(
@@ -35,8 +41,9 @@ def input_bits(
     """Bits of the values each weight layer reads, by its name; float counts 32.
 
     With float activations all of them do. Otherwise the network's input has the bits it is stored with (8 for
-    images). An average over P positions of n-bit codes
-    is a sum of them, which takes as many bits as P * (2^n - 1) does.
+    images). An average over P positions of n-bit codes is a sum of them, which takes as many bits as P * (2^n - 1)
+    does. Max pooling and spreading a single value hand on the codes they read; a concatenation has the bits of its
+    widest part; values between others (resizing) and sums that are not quantized again are float.
     """
     if bit_widths.activation is None:
         return {layer.name: FLOAT_BITS for layer in weight_layers(layers)}
@@ -53,6 +60,12 @@ def input_bits(
                     bits[layer.name] = min(FLOAT_BITS, (layer.positions * (2**codes - 1)).bit_length())
                 else:
                     bits[layer.name] = FLOAT_BITS
+            case MaxPool():
+                bits[layer.name] = bits[layer.inputs[0]]
+            case Concat():
+                bits[layer.name] = max(bits[source] for source in layer.inputs)
+            case Resize() if layer.in_size == (1, 1):
+                bits[layer.name] = bits[layer.inputs[0]]
             case _:
                 bits[layer.name] = FLOAT_BITS
     return {layer.name: bits[layer.inputs[0]] for layer in weight_layers(layers)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Shape: TypeAlias = tuple[int, int, int]
+Holds: TypeAlias = Literal["activation", "shortcut", "sum"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Conv:
-    """A square convolution without bias, padded by ``kernel_size // 2``."""
+    """A square convolution, padded by ``dilation * (kernel_size // 2)``."""
 
     name: str
     inputs: tuple[str]
@@ -34,6 +35,8 @@ class Conv:
     kernel_size: int
     stride: int
     groups: int
+    dilation: int = 1
+    bias: bool = False
 
     @property
     def weights(self) -> int:
@@ -54,6 +57,7 @@ class Linear:
     inputs: tuple[str]
     in_features: int
     shape: Shape
+    bias: Literal[True] = True
 
     @property
     def weights(self) -> int:
@@ -75,15 +79,18 @@ class BatchNorm:
 class Activation:
     """Where activations are quantized: after a ReLU to unsigned values, or signed where a shortcut carries no ReLU.
 
-    ``holds`` says which bits apply: ``activation`` follows the bit widths, ``shortcut`` the recipe's shortcut bits.
-    In the float network a ReLU stays a ReLU and a signed activation passes its input.
+    ``holds`` says which bits apply: ``activation`` follows the bit widths, ``shortcut`` the recipe's shortcut bits, and
+    ``sum``, which is a sum of values that are quantized already, the bit widths if the recipe quantizes sums again.
+    In the float network a ReLU stays a ReLU, cut at ``ceiling`` if it has one (6 in ReLU6), and a signed activation
+    passes its input. Under bit widths the clipping value takes the ceiling's place.
     """
 
     name: str
     inputs: tuple[str]
     shape: Shape
     signed: bool
-    holds: Literal["activation", "shortcut"]
+    holds: Holds
+    ceiling: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,41 @@ class GlobalAveragePool:
     """How many values are averaged: height x width of the input."""
 
 
-Layer: TypeAlias = Input | Conv | Linear | BatchNorm | Activation | Add | GlobalAveragePool
+@dataclass(frozen=True)
+class MaxPool:
+    """The largest value of each square, padded by ``kernel_size // 2``."""
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    kernel_size: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Its inputs' channels, one after the other."""
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Bilinear interpolation to the height and width of ``shape``; the corners of input and output coincide.
+
+    A convolution of stride s centres its output i on its input s * i, so with sizes of 16n + 1 pixels the values of a
+    network of output stride 16 come to lie exactly where they were computed.
+    """
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    in_size: tuple[int, int]
+
+
+Layer: TypeAlias = Input | Conv | Linear | BatchNorm | Activation | Add | GlobalAveragePool | MaxPool | Concat | Resize
 WeightLayer: TypeAlias = Conv | Linear
 
 
@@ -125,13 +166,23 @@ class LayerList:
         return self._append(Input("input", shape))
 
     def conv(
-        self, name: str, source: str, channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 1
+        self,
+        name: str,
+        source: str,
+        channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        dilation: int = 1,
+        bias: bool = False,
     ) -> str:
         in_channels, height, width = self._shapes[source]
         assert in_channels % groups == 0
         assert channels % groups == 0
+        assert kernel_size % 2 == 1
         out = (channels, -(-height // stride), -(-width // stride))  # the padding keeps ceil(size / stride)
-        return self._append(Conv(name, (source,), in_channels, out, kernel_size, stride, groups))
+        return self._append(Conv(name, (source,), in_channels, out, kernel_size, stride, groups, dilation, bias))
 
     def linear(self, name: str, source: str, features: int) -> str:
         channels, height, width = self._shapes[source]
@@ -140,10 +191,12 @@ class LayerList:
     def batch_norm(self, name: str, source: str) -> str:
         return self._append(BatchNorm(name, (source,), self._shapes[source]))
 
-    def relu(self, name: str, source: str) -> str:
-        return self._append(Activation(name, (source,), self._shapes[source], signed=False, holds="activation"))
+    def relu(self, name: str, source: str, holds: Holds = "activation", ceiling: float | None = None) -> str:
+        return self._append(
+            Activation(name, (source,), self._shapes[source], signed=False, holds=holds, ceiling=ceiling)
+        )
 
-    def signed_activation(self, name: str, source: str, holds: Literal["activation", "shortcut"]) -> str:
+    def signed_activation(self, name: str, source: str, holds: Holds) -> str:
         return self._append(Activation(name, (source,), self._shapes[source], signed=True, holds=holds))
 
     def add(self, name: str, sources: tuple[str, ...], scale: float = 1.0) -> str:
@@ -154,6 +207,22 @@ class LayerList:
     def global_average_pool(self, name: str, source: str) -> str:
         channels, height, width = self._shapes[source]
         return self._append(GlobalAveragePool(name, (source,), (channels, 1, 1), height * width))
+
+    def max_pool(self, name: str, source: str, kernel_size: int, stride: int) -> str:
+        channels, height, width = self._shapes[source]
+        assert kernel_size % 2 == 1
+        out = (channels, -(-height // stride), -(-width // stride))
+        return self._append(MaxPool(name, (source,), out, kernel_size, stride))
+
+    def concat(self, name: str, sources: tuple[str, ...]) -> str:
+        shapes = [self._shapes[source] for source in sources]
+        sizes = {shape[1:] for shape in shapes}
+        assert len(sizes) == 1, f"{name} joins unequal sizes {sizes}"
+        return self._append(Concat(name, sources, (sum(shape[0] for shape in shapes), *sizes.pop())))
+
+    def resize(self, name: str, source: str, height: int, width: int) -> str:
+        channels, *in_size = self._shapes[source]
+        return self._append(Resize(name, (source,), (channels, height, width), (in_size[0], in_size[1])))
 
     def shape(self, name: str) -> Shape:
         return self._shapes[name]

@@ -10,8 +10,20 @@ from torch import Tensor, nn
 
 from qcore.bit_widths import FLOAT, BitWidths
 from qcore.layer_bits import activation_bits, weight_bits
-from qcore.layers import Activation, Add, BatchNorm, Conv, GlobalAveragePool, Input, Linear
+from qcore.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    GlobalAveragePool,
+    Input,
+    Linear,
+    MaxPool,
+    Resize,
+)
 from qcore.levels import weight_levels
+from qcore.modules import BilinearResize, Concatenation
 from qcore.quantizers import ActivationQuantizer, WeightQuantizer
 from qcore.recipe import QuantizerSettings
 
@@ -25,9 +37,15 @@ class QuantizedConv2d(nn.Conv2d):
     """A convolution whose weights pass a quantizer, if it has one."""
 
     def __init__(self, layer: Conv, weight_quantizer: WeightQuantizer | None) -> None:
-        padding = layer.kernel_size // 2
         super().__init__(
-            layer.in_channels, layer.shape[0], layer.kernel_size, layer.stride, padding, groups=layer.groups, bias=False
+            layer.in_channels,
+            layer.shape[0],
+            layer.kernel_size,
+            layer.stride,
+            padding=layer.dilation * (layer.kernel_size // 2),
+            dilation=layer.dilation,
+            groups=layer.groups,
+            bias=layer.bias,
         )
         self.weight_quantizer = weight_quantizer
 
@@ -62,7 +80,9 @@ class _Sum(nn.Module):
 
 
 class Network(nn.Module):
-    """Maps inputs (N, channels, height, width) to logits (N, classes), layer by layer.
+    """Maps inputs (N, channels, height, width) to logits, layer by layer.
+
+    Logits are (N, classes), or (N, classes, height, width) where every pixel is classified.
 
     The state dict's keys are the layers' names; a quantized network has those of the float one, plus
     ``<layer>.weight_quantizer.step`` and ``<layer>.clipping_value``.
@@ -162,13 +182,13 @@ class Network(nn.Module):
                 quantizer.get_parameter("clipping_value").fill_(value)
 
     def initialize(self, generator: torch.Generator) -> None:
-        """He initialization: fan-in for linear layers, fan-out for convolutions; BN as torch has it.
+        """He initialization: fan-in for layers with a bias, fan-out for those in front of BN; BN as torch has it.
 
         Biases are uniform within 1/sqrt(fan-in). With zero ones, every hinge of a network over the plane would pass
         through the origin, and shallow networks would not learn ``rings``.
         """
         for _, module in self.weight_layers():
-            mode: Literal["fan_in", "fan_out"] = "fan_out" if isinstance(module, nn.Conv2d) else "fan_in"
+            mode: Literal["fan_in", "fan_out"] = "fan_out" if module.bias is None else "fan_in"
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 bound = module.weight[0].numel() ** -0.5
@@ -186,12 +206,22 @@ def _module(
         case BatchNorm():
             return nn.BatchNorm2d(layer.shape[0])
         case Activation():
-            bits = activation_bits(layer, bit_widths, settings)
-            return ActivationQuantizer(bits, signed=layer.signed, learned=settings.activation_step == "learned")
+            return ActivationQuantizer(
+                activation_bits(layer, bit_widths, settings),
+                signed=layer.signed,
+                learned=settings.activation_step == "learned",
+                ceiling=layer.ceiling,
+            )
         case Add():
             return _Sum(layer.scale)
         case GlobalAveragePool():
             return nn.AdaptiveAvgPool2d(1)
+        case MaxPool():
+            return nn.MaxPool2d(layer.kernel_size, layer.stride, padding=layer.kernel_size // 2)
+        case Concat():
+            return Concatenation()
+        case Resize():
+            return BilinearResize(layer.shape[1], layer.shape[2])
         case Input():
             raise AssertionError("an input has no module")
 

@@ -87,4 +87,4 @@ def _trials(session: Session, search: Search) -> list[Trial]:
 
 
 def _architecture(candidate: Candidate) -> Architecture:
-    return Architecture(candidate.block, candidate.depth, candidate.width)
+    return Architecture.parse(candidate.architecture)

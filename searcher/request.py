@@ -40,7 +40,7 @@ class SearchRequest(BaseModel):
         description="Bit widths each candidate is retrained at; the first ranks.",
     )
     blocks: list[Name] | None = Field(
-        default=None, min_length=1, max_length=16, description="Block kinds; all that suit the task if not given."
+        default=None, min_length=1, max_length=16, description="Block kinds; the task's default ones if not given."
     )
     depths: list[int] | None = Field(
         default=None,
@@ -53,6 +53,12 @@ class SearchRequest(BaseModel):
         min_length=1,
         max_length=100,
         description="Initial widths D; those over budget are left out. The widest that fits if not given.",
+    )
+    architectures: list[Name] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="Names or aliases of the candidates themselves, in place of blocks, depths and widths.",
     )
     engine: Literal["optuna"] = Field(default="optuna", description="What proposes the next candidate.")
     max_evaluations: int | None = Field(
@@ -107,7 +113,9 @@ def plan(request: SearchRequest) -> SearchPlan:
             f"holds out fewer than {task.classes} of {task.train_examples} training examples",
             "hold out more, e.g. 0.1",
         )
-    candidates = enumerate_candidates(task, request.parameter_budget, request.blocks, request.depths, request.widths)
+    candidates = enumerate_candidates(
+        task, request.parameter_budget, request.blocks, request.depths, request.widths, request.architectures
+    )
     if len(candidates) > MOST_CANDIDATES:
         raise InvalidInput(
             "widths", len(candidates), "candidates are too many", f"ask for at most {MOST_CANDIDATES} of them"

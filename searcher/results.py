@@ -171,7 +171,7 @@ def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
     task = get_task(evaluation.task)
     plan = StagePlan(
         task,
-        Architecture(evaluation.block, evaluation.depth, evaluation.width),
+        Architecture.parse(evaluation.architecture),
         Recipe.stored(stage.recipe),
         evaluation.seed,
         BitWidths.parse(stage.bit_widths),

@@ -222,7 +222,7 @@ def _has_open_proposals(session: Session, search: Search) -> bool:
 def _stages(search: Search, recipe: Recipe, candidate: Candidate, seed: int) -> tuple[StagePlan, ...]:
     return stages_of(
         get_task(search.task),
-        Architecture(candidate.block, candidate.depth, candidate.width),
+        Architecture.parse(candidate.architecture),
         recipe,
         seed,
         tuple(map(BitWidths.parse, search.bit_widths)),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcore.architecture import LEAST_WIDTH, MOST_WIDTH, Architecture
+from qcore.architecture import Architecture
 from qcore.cost import parameters
 from qcore.errors import InvalidInput
 from qcore.families import FAMILIES
+from qcore.families.family import LEAST_WIDTH, MOST_WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qcore.families import Family
     from qcore.tasks import Task
 
 
@@ -21,12 +23,23 @@ def enumerate_candidates(
     blocks: Sequence[str] | None = None,
     depths: Sequence[int] | None = None,
     widths: Sequence[int] | None = None,
+    architectures: Sequence[str] | None = None,
 ) -> tuple[Architecture, ...]:
-    """For each block and depth the widest architecture within the budget, or those of the given widths that fit.
+    """For each block and depth the largest architecture within the budget, or those of the given widths that fit.
+
+    The blocks are the task's default ones if none are given. What is made as large as fits is the width or, where a
+    family's channels follow a multiplier, the multiplier in its steps. With ``architectures``, names or aliases, those
+    are the candidates.
 
     Raises:
-        InvalidInput: for blocks, depths or widths that do not exist, and for a budget that nothing fits.
+        InvalidInput: for blocks, depths, widths or architectures that do not exist, for architectures over the budget
+            or beside blocks, depths or widths, and for a budget that nothing fits.
     """
+    if architectures is not None:
+        for field, given in (("blocks", blocks), ("depths", depths), ("widths", widths)):
+            if given is not None:
+                raise InvalidInput(field, list(given), "cannot stand beside architectures", "give one or the other")
+        return _named(task, parameter_budget, architectures)
     chosen = _depths_by_block(task, blocks, depths)
     for width in widths or ():
         if not LEAST_WIDTH <= width <= MOST_WIDTH:
@@ -34,22 +47,34 @@ def enumerate_candidates(
     candidates = []
     for block, block_depths in chosen.items():
         for depth in block_depths:
-            widest = _widest(task, block, depth, parameter_budget)
+            fitting = _fitting_scales(task, FAMILIES[block], depth, parameter_budget)
             if widths is None:
-                fitting = [widest] if widest else []
+                candidates += [_architecture(block, depth, scale) for scale in fitting[-1:]]
             else:
-                fitting = [width for width in sorted(set(widths)) if width <= widest]
-            candidates += [Architecture(block, depth, width) for width in fitting]
+                candidates += _of_widths(block, depth, fitting, widths)
     if not candidates:
-        least_width = LEAST_WIDTH if widths is None else min(widths)
-        smallest = min(
-            (Architecture(block, depth, least_width) for block, each in chosen.items() for depth in each),
-            key=lambda architecture: parameters(architecture.layers(task)),
-        )
-        needed = parameters(smallest.layers(task))
-        raise InvalidInput(
-            "parameter_budget", parameter_budget, "fits no candidate", f"use at least {needed} ({smallest.name})"
-        )
+        raise _fits_nothing(task, parameter_budget, chosen, widths)
+    return tuple(candidates)
+
+
+def _named(task: Task, parameter_budget: int, names: Sequence[str]) -> tuple[Architecture, ...]:
+    candidates: dict[Architecture, str] = {}
+    for name in names:
+        try:
+            architecture = Architecture.parse(name)
+            needed = parameters(architecture.layers(task))
+        except InvalidInput as error:
+            problem = (
+                error.problem if error.value == name else f"is refused: {error.field} {error.value} {error.problem}"
+            )
+            raise InvalidInput("architectures", name, problem, error.remedy) from None
+        if architecture in candidates:
+            problem = "is there twice" if candidates[architecture] == name else f"is {candidates[architecture]} again"
+            raise InvalidInput("architectures", name, problem, "name each once")
+        if needed > parameter_budget:
+            problem = f"has {needed} parameters, more than the budget of {parameter_budget}"
+            raise InvalidInput("architectures", name, problem, f"leave it out or raise parameter_budget to {needed}")
+        candidates[architecture] = name
     return tuple(candidates)
 
 
@@ -59,43 +84,70 @@ def _depths_by_block(
     for block in blocks or ():
         if block not in task.blocks:
             raise InvalidInput("blocks", block, f"does not suit task {task.name}", f"use {', '.join(task.blocks)}")
-    families = [FAMILIES[block] for block in dict.fromkeys(blocks or task.blocks)]
+    families = [FAMILIES[block] for block in dict.fromkeys(blocks or task.default_blocks)]
     if depths is None:
         return {family.block: family.default_depths for family in families}
     chosen = {}
     for family in families:
-        fitting = tuple(depth for depth in sorted(set(depths)) if _exists(family.block, depth))
+        fitting = tuple(depth for depth in sorted(set(depths)) if _exists(family, depth))
         if fitting:
             chosen[family.block] = fitting
         elif blocks is not None:
-            raise InvalidInput("depths", list(depths), f"suit no {family.block} network", _depth_rule(family.block))
+            raise InvalidInput("depths", list(depths), f"suit no {family.block} network", family.depth_rule)
     for depth in depths:
         if not any(depth in fitting for fitting in chosen.values()):
-            rules = "; ".join(_depth_rule(family.block) for family in families)
+            rules = "; ".join(family.depth_rule for family in families)
             raise InvalidInput("depths", depth, "suits none of the blocks", rules)
     return chosen
 
 
-def _exists(block: str, depth: int) -> bool:
+def _exists(family: Family, depth: int) -> bool:
     try:
-        Architecture(block, depth, LEAST_WIDTH)
+        family.size(depth, family.scales[0])
     except InvalidInput:
         return False
     return True
 
 
-def _depth_rule(block: str) -> str:
-    family = FAMILIES[block]
-    return f"{block} has L{', L'.join(map(str, family.default_depths))} and others of the same form"
+def _architecture(block: str, depth: int, scale: int) -> Architecture:
+    return Architecture(block, *FAMILIES[block].size(depth, scale))
 
 
-def _widest(task: Task, block: str, depth: int, parameter_budget: int) -> int:
-    """The widest width within the budget, 0 if none; parameters rise with the width, so halving finds it."""
-    low, high = LEAST_WIDTH - 1, MOST_WIDTH
+def _of_widths(block: str, depth: int, scales: range, widths: Sequence[int]) -> list[Architecture]:
+    sizes = [FAMILIES[block].size(depth, scale) for scale in scales]
+    return [Architecture(block, *size) for size in sizes if size.width in widths]
+
+
+def _fitting_scales(task: Task, family: Family, depth: int, parameter_budget: int) -> range:
+    """The scales within the budget; parameters rise with the scale, so halving finds the largest."""
+    low, high = 0, len(family.scales)
     while low < high:
-        middle = (low + high + 1) // 2
-        if parameters(Architecture(block, depth, middle).layers(task)) <= parameter_budget:
-            low = middle
+        middle = (low + high) // 2
+        if parameters(_architecture(family.block, depth, family.scales[middle]).layers(task)) <= parameter_budget:
+            low = middle + 1
         else:
-            high = middle - 1
-    return low if low >= LEAST_WIDTH else 0
+            high = middle
+    return family.scales[:low]
+
+
+def _fits_nothing(
+    task: Task, parameter_budget: int, chosen: dict[str, tuple[int, ...]], widths: Sequence[int] | None
+) -> InvalidInput:
+    """The refusal of a budget, with the least one that some candidate fits; or of widths that no candidate has."""
+    smallest: list[Architecture] = []
+    for block, block_depths in chosen.items():
+        scales = FAMILIES[block].scales
+        for depth in block_depths:
+            if widths is None:
+                smallest.append(_architecture(block, depth, scales[0]))
+            else:
+                smallest += _of_widths(block, depth, scales, widths)[:1]
+    if not smallest:
+        sizes = [FAMILIES[block].size(chosen[block][0], scale) for block in chosen for scale in FAMILIES[block].scales]
+        known = ", ".join(map(str, sorted({size.width for size in sizes})))
+        return InvalidInput("widths", list(widths or ()), f"suit no {' or '.join(chosen)} network", f"use {known}")
+    least = min(smallest, key=lambda architecture: parameters(architecture.layers(task)))
+    needed = parameters(least.layers(task))
+    return InvalidInput(
+        "parameter_budget", parameter_budget, "fits no candidate", f"use at least {needed} ({least.name})"
+    )

@@ -7,7 +7,8 @@ import importlib
 import sys
 from typing import Any
 
-BLOCK_HELP = "comma-separated block kinds (default: all that suit the task)"
+BLOCK_HELP = "comma-separated block kinds (default: the task's, as GET /tasks lists them)"
+ARCHITECTURES_HELP = "comma-separated names or aliases, in place of blocks, depths and widths"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--blocks", type=_names, help=BLOCK_HELP)
     search.add_argument("--depths", type=_numbers, help="comma-separated depths L (default: each block's own list)")
     search.add_argument("--widths", type=_numbers, help="comma-separated widths D (default: the widest that fits)")
+    search.add_argument("--architectures", type=_names, metavar="NAMES", help=ARCHITECTURES_HELP)
     search.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks (default: W2A2,W2AF,WFA2)")
     search.add_argument("--engine", help="what proposes candidates (default: optuna)")
     search.add_argument("--max-evaluations", type=int, metavar="N", help="most newly trained evaluations")
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_url(leaderboard)
 
     describe = _add(commands, "describe", "parameters, MACs, bit operations and bytes of an architecture")
-    describe.add_argument("architecture", help="e.g. basic-L14-D40")
+    describe.add_argument("architecture", help="e.g. basic-L14-D40, mobilenetv2-x0.5 or an alias, as resnet20-x2")
     describe.add_argument("--task", required=True, help="its inputs and classes shape the network")
     describe.add_argument("--bit-widths", type=_names, help="comma-separated (default: W2A2,W2AF,WFA2)")
 
@@ -72,10 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     candidates.add_argument("--blocks", type=_names, help=BLOCK_HELP)
     candidates.add_argument("--depths", type=_numbers)
     candidates.add_argument("--widths", type=_numbers)
+    candidates.add_argument("--architectures", type=_names, metavar="NAMES", help=ARCHITECTURES_HELP)
     candidates.add_argument("--bit-widths", type=_names)
 
     evaluate = _add(commands, "evaluate", "train one architecture and retrain it quantized, without a server")
-    evaluate.add_argument("architecture", help="e.g. basic-L8-D8")
+    evaluate.add_argument("architecture", help="e.g. basic-L8-D8, mobilenetv2-x0.5 or an alias, as resnet20-x2")
     evaluate.add_argument("--task", required=True)
     evaluate.add_argument("--bit-widths", type=_names, help="comma-separated (default: W2A2,W2AF,WFA2)")
     evaluate.add_argument("--seed", type=int, default=0)

@@ -265,6 +265,7 @@ class TaskView(BaseModel):
     train_examples: int
     test_examples: int
     blocks: dict[str, tuple[int, ...]] = Field(description="Block kinds that suit the task, with default depths.")
+    default_blocks: tuple[str, ...] = Field(description="Those of a search that names none.")
     recipes: list[RecipeView] = Field(description="The default first.")
     data: DataView
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcore.families.family import Family, classifier, grouped_blocks
+from qcore.families.by_depth import GROUPS, ByDepth, grouped_blocks
+from qcore.families.family import classifier
 from qcore.layers import LayerList
 
 if TYPE_CHECKING:
@@ -41,4 +42,4 @@ def expand(depth: int, width: int, input_shape: Shape, classes: int) -> tuple[La
     return tuple(layers.layers)
 
 
-FAMILY = Family("depthwise", "convolutional", (11, 20, 29, 38, 56, 74, 110), LAYERS_PER_BLOCK, expand)
+FAMILY = ByDepth("depthwise", (11, 20, 29, 38, 56, 74, 110), LAYERS_PER_BLOCK, GROUPS, expand)

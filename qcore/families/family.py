@@ -1,56 +1,124 @@
-"""What every network family states about itself."""
+"""What every network family states about itself, and how networks of a family are named and sized."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from qcore.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from qcore.layers import Layer, LayerList, Shape
 
-GROUPS = 3
-"""Groups of equal blocks in the CIFAR networks; the width doubles and the size halves from one to the next."""
+LEAST_WIDTH, MOST_WIDTH, MOST_DEPTH = 3, 8192, 1202
 
 
-@dataclass(frozen=True)
-class Family:
-    """A block kind and how to stack it.
+class Size(NamedTuple):
+    """How large a network of a family is."""
 
-    For convolutional families the depth is ``layers_per_block * 3 * B + 2`` for B blocks in each of three groups.
-    """
-
-    block: str
-    kind: Literal["convolutional", "fully connected"]
-    default_depths: tuple[int, ...]
-    layers_per_block: int
-    expand: Callable[[int, int, Shape, int], tuple[Layer, ...]]
-    """(depth, width, input shape, classes) -> layers"""
-
-    def depth_problem(self, depth: int) -> str | None:
-        """Why no network of this family has that many weight layers, with the nearest ones that exist."""
-        step = self.layers_per_block * (GROUPS if self.kind == "convolutional" else 1)
-        least = step + 2
-        if depth >= least and (depth - 2) % step == 0:
-            return None
-        below = least if depth < least else depth - (depth - 2) % step
-        rule = f"L = {step}B + 2" if step > 1 else f"L >= {least}"
-        return f"{self.block} networks have {rule} weight layers, e.g. L{below} or L{below + step}"
-
-    def blocks_per_group(self, depth: int) -> tuple[int, ...] | None:
-        if self.kind == "fully connected":
-            return None
-        return ((depth - 2) // (GROUPS * self.layers_per_block),) * GROUPS
+    depth: int
+    """Weight layers on the main path."""
+    width: int
+    """Channels (units) of the first layer."""
+    detail: tuple[int, ...] = ()
+    """What a family's names say beside depth and width, as whole numbers."""
 
 
-def grouped_blocks(depth: int, layers_per_block: int, width: int) -> list[tuple[str, int, int]]:
-    """(name, output channels, stride) of every block: B x 3, the first of groups 2 and 3 with stride 2."""
-    blocks_per_group = (depth - 2) // (GROUPS * layers_per_block)
+class Family(Protocol):
+    """A block kind: which networks it has, what they are called, and their layers."""
+
+    @property
+    def block(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def form(self) -> str:
+        """What follows the block kind and a hyphen in a network's name, for people."""
+        ...
+
+    @property
+    def example(self) -> str:
+        """A network's name."""
+        ...
+
+    @property
+    def default_depths(self) -> tuple[int, ...]:
+        """The depths of a search that asks for none."""
+        ...
+
+    @property
+    def depth_rule(self) -> str:
+        """The depths of searches, for people."""
+        ...
+
+    @property
+    def scales(self) -> range:
+        """What a search makes as large as the budget allows, at each depth; parameters rise with it."""
+        ...
+
+    def read(self, text: str) -> Size | None:
+        """The size that follows the block kind in a name; None for a text of another form.
+
+        Raises:
+            InvalidInput: for a size that does not exist.
+        """
+        ...
+
+    def write(self, size: Size) -> str:
+        """The canonical text that ``read`` takes."""
+        ...
+
+    def check(self, size: Size) -> None:
+        """Raises InvalidInput for a size that does not exist, naming the part that is wrong."""
+        ...
+
+    def size(self, depth: int, scale: int) -> Size:
+        """The network of a search with that depth and scale.
+
+        Raises:
+            InvalidInput: for a depth that searches of this family do not have.
+        """
+        ...
+
+    def blocks_per_group(self, size: Size) -> tuple[int, ...] | None:
+        """Residual blocks in each group of equal width; None for networks without groups."""
+        ...
+
+    def layers(self, size: Size, input_shape: Shape, classes: int) -> tuple[Layer, ...]:
+        """The layers for inputs of that shape and that many classes.
+
+        Raises:
+            InvalidInput: when the inputs do not suit the family.
+        """
+        ...
+
+
+def check_range(field: str, value: int, least: int, most: int) -> None:
+    """Raises InvalidInput outside ``least`` to ``most``."""
+    if not least <= value <= most:
+        raise InvalidInput(field, value, "is out of range", f"use {least} to {most}")
+
+
+def check_image_side(block: str, input_shape: Shape, least: int) -> None:
+    """Raises InvalidInput for images with a side shorter than ``least`` pixels."""
+    _, height, width = input_shape
+    if min(height, width) < least:
+        raise InvalidInput(
+            "block",
+            block,
+            f"does not suit images of {height}x{width} pixels",
+            f"use images of at least {least}x{least}, or another block kind",
+        )
+
+
+def residual_blocks(widths: Sequence[int], blocks_per_group: Sequence[int]) -> list[tuple[str, int, int]]:
+    """(name, width, stride) of every block: the first of each group but the first has stride 2."""
     return [
-        (f"group{group + 1}_block{block + 1}", width * 2**group, 2 if group and not block else 1)
-        for group in range(GROUPS)
-        for block in range(blocks_per_group)
+        (f"group{group}_block{block}", width, 2 if group > 1 and block == 1 else 1)
+        for group, (width, blocks) in enumerate(zip(widths, blocks_per_group, strict=True), start=1)
+        for block in range(1, blocks + 1)
     ]
 
 

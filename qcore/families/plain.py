@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcore.families.family import Family
+from qcore.families.by_depth import ByDepth
 from qcore.layers import LayerList
 
 if TYPE_CHECKING:
@@ -20,4 +20,4 @@ def expand(depth: int, width: int, input_shape: Shape, classes: int) -> tuple[La
     return tuple(layers.layers)
 
 
-FAMILY = Family("plain", "fully connected", (3, 4, 5, 6, 8), 1, expand)
+FAMILY = ByDepth("plain", (3, 4, 5, 6, 8), layers_per_block=1, groups=1, expand=expand)

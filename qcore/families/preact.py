@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcore.families.family import Family, classifier, grouped_blocks
+from qcore.families.by_depth import GROUPS, ByDepth, grouped_blocks
+from qcore.families.family import classifier
 from qcore.layers import LayerList
 
 if TYPE_CHECKING:
@@ -22,19 +23,24 @@ def expand(depth: int, width: int, input_shape: Shape, classes: int) -> tuple[La
     x = layers.conv("stem_conv", layers.input(input_shape), width)
     x = layers.signed_activation("stem_quantizer", x, holds="shortcut")
     for name, channels, stride in grouped_blocks(depth, LAYERS_PER_BLOCK, width):
-        activated = layers.relu(f"{name}_relu1", layers.batch_norm(f"{name}_bn1", x))
-        y = layers.conv(f"{name}_conv1", activated, channels, stride=stride)
-        y = layers.relu(f"{name}_relu2", layers.batch_norm(f"{name}_bn2", y))
-        y = layers.conv(f"{name}_conv2", y, channels)
-        shortcut = x
-        if stride != 1 or layers.shape(x)[0] != channels:
-            shortcut = layers.conv(f"{name}_shortcut_conv", activated, channels, kernel_size=1, stride=stride)
-            shortcut = layers.batch_norm(f"{name}_shortcut_bn", shortcut)
-        x = layers.add(f"{name}_add", (y, shortcut))
-        x = layers.signed_activation(f"{name}_quantizer", x, holds="shortcut")
+        x = preact_block(layers, name, x, channels, stride)
     x = layers.relu("last_relu", layers.batch_norm("last_bn", x))
     classifier(layers, x, classes)
     return tuple(layers.layers)
 
 
-FAMILY = Family("preact", "convolutional", (8, 14, 20, 26, 32, 44, 56), LAYERS_PER_BLOCK, expand)
+def preact_block(layers: LayerList, name: str, x: str, channels: int, stride: int) -> str:
+    """Appends one block that reads the signed values of ``x``; returns the name of those that it hands on."""
+    activated = layers.relu(f"{name}_relu1", layers.batch_norm(f"{name}_bn1", x))
+    y = layers.conv(f"{name}_conv1", activated, channels, stride=stride)
+    y = layers.relu(f"{name}_relu2", layers.batch_norm(f"{name}_bn2", y))
+    y = layers.conv(f"{name}_conv2", y, channels)
+    shortcut = x
+    if stride != 1 or layers.shape(x)[0] != channels:
+        shortcut = layers.conv(f"{name}_shortcut_conv", activated, channels, kernel_size=1, stride=stride)
+        shortcut = layers.batch_norm(f"{name}_shortcut_bn", shortcut)
+    x = layers.add(f"{name}_add", (y, shortcut))
+    return layers.signed_activation(f"{name}_quantizer", x, holds="shortcut")
+
+
+FAMILY = ByDepth("preact", (8, 14, 20, 26, 32, 44, 56), LAYERS_PER_BLOCK, GROUPS, expand)

@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from qcore.layers import Shape
     from qcore.recipe import Recipe
 
-CONVOLUTIONAL = ("basic", "preact", "depthwise")
+CONVOLUTIONAL = ("basic", "preact", "depthwise", "mobilenetv2")
+"""For images of at least 8x8 pixels."""
+LARGE_IMAGES = ("imagenet-preact", "imagenet-bottleneck", "mobilenetv2")
+"""For images of at least 64x64 pixels."""
+SEGMENTATION = ("deeplabv3-mobilenetv2",)
 FULLY_CONNECTED = ("plain", "residual")
+_DEFAULT = ("basic", "preact", "depthwise", *FULLY_CONNECTED)
+"""Block kinds that answer the paper's question: which depth and width, at one number of parameters?"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ class Task:
     """
     check: Callable[[Path], None]
     """Raises DataMissing as ``load`` would, from the file names alone."""
+
+    @property
+    def default_blocks(self) -> tuple[str, ...]:
+        """Block kinds of a search that names none: those with a choice of depths at any size, or all if none has."""
+        return tuple(block for block in self.blocks if block in _DEFAULT) or self.blocks
 
     def recipe(self, name: str) -> Recipe:
         """The recipe of that name.

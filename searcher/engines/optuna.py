@@ -59,16 +59,19 @@ def choose(remaining: Sequence[Architecture], trials: Sequence[Trial], seed: int
 
 
 def _places(candidates: Sequence[Architecture]) -> dict[Architecture, tuple[float, float]]:
-    """Where each candidate's depth stands among its block's depths, and its width among those of its depth."""
-    widths: dict[str, dict[int, list[int]]] = {}
-    for each in sorted(candidates, key=lambda each: (each.depth, each.width)):
-        widths.setdefault(each.block, {}).setdefault(each.depth, []).append(each.width)
+    """Where each candidate's depth stands among its block's depths, and its width among those of its depth.
+
+    Equal widths are told apart by what else the names say, e.g. a width multiplier.
+    """
+    widths: dict[str, dict[int, list[Architecture]]] = {}
+    for each in sorted(candidates, key=lambda each: (each.depth, each.width, each.detail)):
+        widths.setdefault(each.block, {}).setdefault(each.depth, []).append(each)
     depths = {block: list(by_depth) for block, by_depth in widths.items()}
     return {
-        each: (_position(depths[each.block], each.depth), _position(widths[each.block][each.depth], each.width))
+        each: (_position(depths[each.block], each.depth), _position(widths[each.block][each.depth], each))
         for each in candidates
     }
 
 
-def _position(values: list[int], value: int) -> float:
+def _position(values: Sequence[object], value: object) -> float:
     return values.index(value) / (len(values) - 1) if len(values) > 1 else 0.5

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace) -> int:
-    """Prints every architecture within the budget, the widest of each block and depth."""
+    """Prints every architecture within the budget, the widest of each block and depth, or the named ones."""
     budget = arguments.parameter_budget
     if not 1 <= budget <= MOST_PARAMETERS:
         raise InvalidInput("parameter_budget", budget, "is out of range", f"use 1 to {MOST_PARAMETERS}")
     task = get_task(arguments.task)
     bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
-    found = enumerate_candidates(task, budget, arguments.blocks, arguments.depths, arguments.widths)
+    found = enumerate_candidates(
+        task, budget, arguments.blocks, arguments.depths, arguments.widths, arguments.architectures
+    )
     described = [describe(architecture, task, bit_widths) for architecture in found]
     if arguments.json:
         print_json([asdict(each) for each in described])

@@ -27,6 +27,7 @@ def _view(task: Task, settings: Settings) -> TaskView:
         train_examples=task.train_examples,
         test_examples=task.test_examples,
         blocks={block: FAMILIES[block].default_depths for block in task.blocks},
+        default_blocks=task.default_blocks,
         recipes=[RecipeView.of(recipe) for recipe in task.recipes],
         data=_data(task, settings),
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from qcore import Architecture, BitWidths, Description, Network, Task, describe, get_task
+from qcore.families import FAMILIES
 from qcore.layers import Input, weight_layers
 from qcore.recipe import QuantizerSettings
 
@@ -36,6 +37,7 @@ TABLE_5 = [
     ("depthwise", 74, 22, 1.08),
     ("depthwise", 110, 18, 1.13),
 ]
+LAYERS_PER_BLOCK = {"imagenet-preact": 2, "imagenet-bottleneck": 3}
 STEP = {"basic": 6, "preact": 6, "depthwise": 9, "plain": 1, "residual": 1}
 W2A2, W2AF, WFA2 = (BitWidths.parse(name) for name in ("W2A2", "W2AF", "WFA2"))
 
@@ -45,7 +47,7 @@ def described(name: str, task: str, bit_widths: tuple[BitWidths, ...] = (W2A2, W
 
 
 def task_with(input_shape: tuple[int, int, int], classes: int) -> Task:
-    return replace(get_task("digits"), input_shape=input_shape, classes=classes, blocks=tuple(STEP))
+    return replace(get_task("digits"), input_shape=input_shape, classes=classes, blocks=tuple(FAMILIES))
 
 
 @pytest.mark.parametrize(("block", "depth", "width", "millions"), TABLE_5)
@@ -67,11 +69,20 @@ def test_fully_connected_networks_have_the_parameters_of_the_papers_appendix() -
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[Architecture, Task]:
-    block = draw(st.sampled_from(sorted(STEP)))
-    depth = STEP[block] * draw(st.integers(1, 3)) + 2
-    size = st.integers(1, 11)
+    block = draw(st.sampled_from(sorted(FAMILIES)))
+    if block in STEP:
+        name = f"{block}-L{STEP[block] * draw(st.integers(1, 3)) + 2}-D{draw(st.integers(3, 9))}"
+        size = st.integers(1, 11)
+    elif block in LAYERS_PER_BLOCK:
+        blocks = draw(st.lists(st.integers(1, 2), min_size=4, max_size=4))
+        depth = LAYERS_PER_BLOCK[block] * sum(blocks) + 2
+        name = f"{block}-L{depth}-D{draw(st.integers(3, 5))}-B{'.'.join(map(str, blocks))}"
+        size = st.integers(64, 80)
+    else:
+        name = f"{block}-x{draw(st.sampled_from(['0.05', '0.1', '0.2', '0.35']))}"
+        size = st.integers(8, 75) if block == "mobilenetv2" else st.integers(16, 75)
     task = task_with((draw(st.integers(1, 4)), draw(size), draw(size)), draw(st.integers(2, 12)))
-    return Architecture(block, depth, draw(st.integers(3, 9))), task
+    return Architecture.parse(name), task
 
 
 @given(networks())
@@ -107,12 +118,34 @@ def test_closed_forms_equal_what_is_counted_on_the_network_that_is_trained(drawn
     assert shapes == {name: (*shape, 1, 1)[:3] for name, shape in outputs.items()}
 
 
+@given(networks(), st.sampled_from(["float", "W2A2", "W2AF", "WFA2"]))
+@settings(deadline=None, max_examples=40)
+def test_parameters_and_bits_are_those_of_the_layers_that_are_trained(
+    drawn: tuple[Architecture, Task], bit_widths: str
+) -> None:
+    architecture, task = drawn
+    layers, bits = architecture.layers(task), BitWidths.parse(bit_widths)
+    network = Network(layers, bits)
+    quantizers = {name: module.weight_quantizer for name, module in network.weight_layers()}
+    packed = sum(
+        -(-module.weight.numel() * (quantizer.bits if (quantizer := quantizers[name]) else 32) // 8)
+        for name, module in network.weight_layers()
+    )
+    steps = sum(quantizer is not None for quantizer in quantizers.values())
+    clipping_values = sum(module.bits is not None for _, module in network.activation_quantizers())
+    biases = sum(module.bias.numel() for _, module in network.weight_layers() if module.bias is not None)
+    bn = sum(2 * module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    found = describe(architecture, task, (bits,)).model_bytes[bit_widths]
+    assert found == packed + 4 * (steps + clipping_values + biases + bn)
+
+
 @given(networks())
 @settings(deadline=None, max_examples=60)
 def test_the_main_path_has_as_many_weight_layers_as_the_depth_says(drawn: tuple[Architecture, Task]) -> None:
     architecture, task = drawn
     names = [layer.name for layer in weight_layers(architecture.layers(task))]
-    assert sum("shortcut" not in name for name in names) == architecture.depth
+    aside = ("shortcut", "image_level")
+    assert sum(not any(word in name for word in aside) for name in names) == architecture.depth
 
 
 def test_a_description_says_what_was_asked_for_float_first() -> None:

@@ -12,12 +12,13 @@ import qcore
 DESCRIBE_AND_LIST = """
 import sys
 import qcore
+import qcore.families
 
 for task in qcore.TASKS.values():
     for block in task.blocks:
         for bits in ("float", "W2A2"):
             qcore.BitWidths.parse(bits)
-        qcore.describe(qcore.Architecture(block, 20, 8), task)
+        qcore.describe(qcore.Architecture.parse(qcore.families.FAMILIES[block].example), task)
     qcore.stages_of(task, qcore.Architecture(task.blocks[0], 20, 8), task.recipes[0], 0, (qcore.FLOAT,))[0].key
 print(*sorted({"torch", "torchvision", "sklearn", "ray"} & set(sys.modules)))
 """

@@ -13,13 +13,30 @@ from torch import Tensor
 from qcore import FLOAT, Architecture, BitWidths, Network, Task, get_task
 from qcore.recipe import QuantizerSettings
 
-SMALLEST = ["basic-L8-D4", "preact-L8-D4", "depthwise-L11-D3", "plain-L4-D16", "residual-L4-D16"]
+SMALLEST = [
+    "basic-L8-D4",
+    "preact-L8-D4",
+    "depthwise-L11-D3",
+    "plain-L4-D16",
+    "residual-L4-D16",
+    "mobilenetv2-x0.05",
+    "imagenet-preact-L12-D3-B1.1.2.1",
+    "imagenet-bottleneck-L17-D3-B1.2.1.1",
+    "deeplabv3-mobilenetv2-x0.05",
+]
+IMAGE_SHAPES = {
+    "mobilenetv2": (2, 9, 17),
+    "imagenet-preact": (2, 64, 71),
+    "imagenet-bottleneck": (2, 64, 71),
+    "deeplabv3-mobilenetv2": (2, 33, 26),
+}
 
 
 def task_for(architecture: Architecture) -> Task:
     if architecture.block in ("plain", "residual"):
         return get_task("rings")
-    return replace(get_task("digits"), input_shape=(2, 9, 7))
+    shape = IMAGE_SHAPES.get(architecture.block, (2, 9, 7))
+    return replace(get_task("digits"), input_shape=shape, blocks=(architecture.block,))
 
 
 def inputs_for(architecture: Architecture, count: int) -> Tensor:
@@ -36,16 +53,21 @@ def network_of(
 
 
 def used_network(name: str, bit_widths: BitWidths) -> Network:
-    """With running statistics, BN parameters, steps and clipping values that all differ from where they start."""
-    network = network_of(name, bit_widths)
+    """With BN parameters, steps and clipping values that all differ from where they start, and statistics of inputs."""
+    float_network = network_of(name)
     random = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for key, value in network.state_dict().items():
+        for key, value in float_network.state_dict().items():
             if "bn" in key and value.is_floating_point():
-                value.copy_(
-                    torch.rand(value.shape, generator=random) + (-0.5 if key.endswith(("bias", "mean")) else 0.5)
-                )
-    network.calibrate(inputs_for(Architecture.parse(name), 16), 0.02)
+                value.copy_(torch.rand(value.shape, generator=random) + (-0.5 if key.endswith("bias") else 0.5))
+    x = inputs_for(Architecture.parse(name), 16)
+    for module in float_network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    float_network.train()(x)
+    network = network_of(name, bit_widths)
+    network.load_state_dict(float_network.state_dict(), strict=False)
+    network.calibrate(x, 0.02)
     network.refresh_steps()
     return network.eval()
 
@@ -99,12 +121,13 @@ def test_weights_start_with_the_spread_of_he_initialization() -> None:
 def test_one_input_in_evaluation_and_a_few_in_training_give_finite_gradients(
     name: str, bit_widths: str, count: int
 ) -> None:
-    network = network_of(name, BitWidths.parse(bit_widths))
-    network.refresh_steps()
+    network = used_network(name, BitWidths.parse(bit_widths))
     network.train(count > 1)
     logits = network(inputs_for(Architecture.parse(name), count))
-    assert logits.shape == (count, task_for(Architecture.parse(name)).classes)
-    F.cross_entropy(logits, torch.zeros(count, dtype=torch.int64)).backward()
+    task = task_for(Architecture.parse(name))
+    positions = task.input_shape[1:] if name.startswith("deeplabv3") else ()
+    assert logits.shape == (count, task.classes, *positions)
+    F.cross_entropy(logits, torch.zeros(count, *positions, dtype=torch.int64)).backward()
     for parameter_name, parameter in network.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
@@ -186,10 +209,92 @@ def residual(x: Tensor, state: dict[str, Tensor], weight: Weight, relu: Act, _: 
     return x @ weight("classifier").T + state["classifier.bias"]
 
 
+def inverted_residuals(
+    x: Tensor, state: dict[str, Tensor], weight: Weight, relu: Act, signed: Act, strides: str, dilated_from: int
+) -> Tensor:
+    """Stem and 17 blocks; a digit of ``strides`` for the stem and each block, dilation 2 from one block on."""
+    x = F.conv2d(x, weight("stem_conv"), stride=int(strides[0]), padding=1)
+    x = relu("stem_relu", bn(x, state, "stem_bn"))
+    for number in range(1, 18):
+        block, stride, dilation = f"block{number}", int(strides[number]), 2 if number >= dilated_from else 1
+        y = x
+        if number > 1:
+            y = relu(f"{block}_relu1", bn(F.conv2d(y, weight(f"{block}_expand")), state, f"{block}_bn1"))
+        y = F.conv2d(y, weight(f"{block}_depthwise"), None, stride, dilation, dilation, groups=y.shape[1])
+        y = relu(f"{block}_relu2", bn(y, state, f"{block}_bn2"))
+        y = bn(F.conv2d(y, weight(f"{block}_project")), state, f"{block}_bn3")
+        x = signed(f"{block}_quantizer", x + y if x.shape == y.shape and stride == 1 else y)
+    return x
+
+
+def mobilenetv2(x: Tensor, state: dict[str, Tensor], weight: Weight, relu: Act, signed: Act) -> Tensor:
+    x = inverted_residuals(x, state, weight, relu, signed, "112121121111112111", dilated_from=18)
+    x = relu("last_relu", bn(F.conv2d(x, weight("last_conv")), state, "last_bn"))
+    return classified(x, state, weight)
+
+
+def deeplabv3(x: Tensor, state: dict[str, Tensor], weight: Weight, relu: Act, signed: Act) -> Tensor:
+    def projected(name: str, x: Tensor) -> Tensor:
+        return relu(f"{name}_relu", bn(F.conv2d(x, weight(f"{name}_conv")), state, f"{name}_bn"))
+
+    size = x.shape[2:]
+    x = inverted_residuals(x, state, weight, relu, signed, "212121121111111111", dilated_from=15)
+    whole = projected("image_level", x.mean((2, 3), keepdim=True))
+    y = projected("features", x)
+    y = projected("joined", torch.cat([whole.expand_as(y), y], 1))
+    y = F.conv2d(y, weight("classifier"), state["classifier.bias"])
+    return F.interpolate(y, size, mode="bilinear", align_corners=True)
+
+
+def large_image_stem(x: Tensor, weight: Weight, signed: Act) -> Tensor:
+    x = signed("stem_quantizer", F.conv2d(x, weight("stem_conv"), stride=2, padding=3))
+    return F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-torch.inf), 3, 2)
+
+
+def imagenet_preact(x: Tensor, state: dict[str, Tensor], weight: Weight, relu: Act, signed: Act) -> Tensor:
+    x = large_image_stem(x, weight, signed)
+    for block, stride in [("1_block1", 1), ("2_block1", 2), ("3_block1", 2), ("3_block2", 1), ("4_block1", 2)]:
+        block = f"group{block}"
+        activated = relu(f"{block}_relu1", bn(x, state, f"{block}_bn1"))
+        y = F.conv2d(activated, weight(f"{block}_conv1"), stride=stride, padding=1)
+        y = F.conv2d(relu(f"{block}_relu2", bn(y, state, f"{block}_bn2")), weight(f"{block}_conv2"), padding=1)
+        if stride == 2:
+            x = bn(F.conv2d(activated, weight(f"{block}_shortcut_conv"), stride=2), state, f"{block}_shortcut_bn")
+        x = signed(f"{block}_quantizer", y + x)
+    return classified(relu("last_relu", bn(x, state, "last_bn")), state, weight)
+
+
+def imagenet_bottleneck(x: Tensor, state: dict[str, Tensor], weight: Weight, relu: Act, signed: Act) -> Tensor:
+    x = large_image_stem(x, weight, signed)
+    for block, stride in [("1_block1", 1), ("2_block1", 2), ("2_block2", 1), ("3_block1", 2), ("4_block1", 2)]:
+        block = f"group{block}"
+        activated = relu(f"{block}_relu1", bn(x, state, f"{block}_bn1"))
+        y = F.conv2d(activated, weight(f"{block}_conv1"))
+        y = relu(f"{block}_relu2", bn(y, state, f"{block}_bn2"))
+        y = F.conv2d(y, weight(f"{block}_conv2"), stride=stride, padding=1)
+        y = F.conv2d(relu(f"{block}_relu3", bn(y, state, f"{block}_bn3")), weight(f"{block}_conv3"))
+        if block.endswith("block1"):
+            x = F.conv2d(activated, weight(f"{block}_shortcut_conv"), stride=stride)
+            x = bn(x, state, f"{block}_shortcut_bn")
+        x = signed(f"{block}_quantizer", y + x)
+    return classified(relu("last_relu", bn(x, state, "last_bn")), state, weight)
+
+
+REFERENCES = [
+    basic,
+    preact,
+    depthwise,
+    plain,
+    residual,
+    mobilenetv2,
+    imagenet_preact,
+    imagenet_bottleneck,
+    deeplabv3,
+]
+
+
 @pytest.mark.parametrize("bit_widths", ["float", "W2A2", "W4A3"])
-@pytest.mark.parametrize(
-    ("name", "reference"), [*zip(SMALLEST, [basic, preact, depthwise, plain, residual], strict=True)]
-)
+@pytest.mark.parametrize(("name", "reference"), [*zip(SMALLEST, REFERENCES, strict=True)])
 def test_a_network_computes_what_its_block_kind_is_written_out_to_compute(
     name: str, reference: Reference, bit_widths: str
 ) -> None:
@@ -208,7 +313,8 @@ def test_a_network_computes_what_its_block_kind_is_written_out_to_compute(
 
     def relu(layer: str, x: Tensor) -> Tensor:
         if bits.activation is None:
-            return x.clamp(min=0)
+            capped = "mobilenetv2" in name and layer.startswith(("stem", "block", "last"))  # ReLU6
+            return x.clamp(0, 6 if capped else torch.inf)
         alpha, most = state[f"{layer}.clipping_value"], 2**bits.activation - 1
         return alpha / most * (x.clamp(min=0).minimum(alpha) / alpha * most).round()
 

@@ -42,11 +42,11 @@ def test_candidates_are_the_widest_that_fit_at_every_default_depth_of_every_fami
     task_name: str, data: st.DataObject
 ) -> None:
     task = get_task(task_name)
-    least = min(_parameters(block, FAMILIES[block].default_depths[0], 3) for block in task.blocks)
+    least = min(_parameters(block, FAMILIES[block].default_depths[0], 3) for block in task.default_blocks)
     budget = data.draw(st.integers(least, BUDGETS[task_name]))
     expected = [
         f"{block}-L{depth}-D{max(fitting)}"
-        for block in task.blocks
+        for block in task.default_blocks
         for depth in FAMILIES[block].default_depths
         if (fitting := _brute_force(block, depth, budget))
     ]
