@@ -8,6 +8,7 @@ import torch
 
 from qcore.data import load_data
 from qcore.stages import stages_of
+from qcore.starting_network import load_starting_network, resolve_checkpoint
 from qcore.training import CurvePoint, StageResult, train_stage
 
 if TYPE_CHECKING:
@@ -39,13 +40,16 @@ def evaluate(
 
     Raises:
         DataMissing: when the task's data set is not below ``data_root``.
-        InvalidInput: when the architecture does not suit the task.
+        InvalidInput: when the architecture does not suit the task, or the recipe's checkpoint the architecture.
     """
+    recipe = resolve_checkpoint(recipe, data_root)
     stages = stages_of(task, architecture, recipe, seed, tuple(bit_widths))
     architecture.layers(task)
     device = device or torch.device("cpu")
     data = load_data(task, recipe.float_part.validation_share, data_root, device)
     start_state: State | None = None
+    if recipe.float_part.checkpoint is not None:
+        start_state = load_starting_network(architecture, task, recipe.float_part.checkpoint, data_root)
     for stage in stages:
 
         def report(point: CurvePoint, stage: Stage = stage) -> None:

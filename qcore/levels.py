@@ -25,6 +25,11 @@ class Levels:
         return range(self.lowest, self.highest + 1)
 
     @property
+    def bits(self) -> int:
+        """That a code takes."""
+        return (self.highest - self.lowest).bit_length()
+
+    @property
     def largest_positive(self) -> float:
         """In steps."""
         return self.highest + self.offset

@@ -128,7 +128,7 @@ def test_parameters_and_bits_are_those_of_the_layers_that_are_trained(
     network = Network(layers, bits)
     quantizers = {name: module.weight_quantizer for name, module in network.weight_layers()}
     packed = sum(
-        -(-module.weight.numel() * (quantizer.bits if (quantizer := quantizers[name]) else 32) // 8)
+        -(-module.weight.numel() * (quantizer.levels.bits if (quantizer := quantizers[name]) else 32) // 8)
         for name, module in network.weight_layers()
     )
     steps = sum(quantizer is not None for quantizer in quantizers.values())

@@ -36,6 +36,7 @@ def test_two_bit_weights_take_exactly_the_levels_of_their_set(level_set: LevelSe
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_a_level_set_has_no_more_levels_than_its_bits_can_code(level_set: LevelSet, bits: int) -> None:
     levels = weight_levels(level_set, bits)
+    assert levels.bits == bits
     assert len(levels.codes) == 2**bits - (level_set == "symmetric")
     assert levels.largest_positive == levels.codes[-1] + levels.offset
     assert levels.largest_negative == -(levels.codes[0] + levels.offset)
