@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qcore.checkpoints import read_tensors, restore, training_state, write_tensors
-from qcore.data import Data, Split, evaluation_batches, generator_for, steps_per_epoch, training_batches
+from qcore.data import Data, generator_for, steps_per_epoch, training_batches
 from qcore.learning_rate import learning_rate
+from qcore.metrics import cross_entropy, measure
 from qcore.network import Network
 
 if TYPE_CHECKING:
@@ -110,18 +111,8 @@ def train_stage(
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     if not _finite(curve) or not all(bool(t.isfinite().all()) for t in state.values()):
         return StageResult("diverged", None, None, tuple(curve), seconds, state)
-    test_accuracy = accuracy(network, data, data.test)
+    test_accuracy = measure(network, data, data.test)
     return StageResult("done", curve[-1].validation_accuracy, test_accuracy, tuple(curve), seconds, state)
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, data: Data, split: Split) -> float:
-    """Percent of a split's examples that the network, in evaluation mode, classifies correctly."""
-    network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
-    for x, labels in evaluation_batches(data, split):
-        correct += (network(x).argmax(1) == labels).sum()
-    return 100 * int(correct) / len(split)
 
 
 def _initial_network(stage: Stage, data: Data, float_state: State | None) -> Network:
@@ -171,18 +162,18 @@ def _train_epoch(
     network.refresh_steps()
     recipe = stage.recipe.float_part
     steps = steps_per_epoch(data, recipe)
-    loss_sum = torch.zeros((), device=data.train.labels.device)
+    loss_sum = torch.zeros((), device=data.device)
     generator = generator_for(stage.seed, stage.bit_widths, epoch)
     for index, (x, labels) in enumerate(training_batches(data, recipe, generator)):
         rate = learning_rate(schedule, epoch * steps + index, steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = nn.functional.cross_entropy(network(x), labels)
+        loss = cross_entropy(network(x), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         loss_sum += loss.detach()
-    validation_accuracy = accuracy(network, data, data.validation) if len(data.validation) else None
+    validation_accuracy = measure(network, data, data.validation) if len(data.validation) else None
     return CurvePoint(
         epoch + 1, float(loss_sum) / steps, validation_accuracy, learning_rate(schedule, epoch * steps, steps)
     )

@@ -112,7 +112,7 @@ class Executor:
 
     def _data_for(self, plan: Stage) -> Data:
         share = plan.recipe.float_part.validation_share
-        wanted = (plan.task.name, share)
+        wanted = (plan.task.name, plan.task.version, share)
         if self._data is None or self._data[0] != wanted:
             self._data = (wanted, load_data(plan.task, share, self._settings.data_root, self._device))
         return self._data[1]

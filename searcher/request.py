@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task, override
 from searcher.space import enumerate_candidates
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
 MOST_PARAMETERS = 100_000_000
@@ -29,7 +32,9 @@ class SearchRequest(BaseModel):
         json_schema_extra={"examples": [{"task": "digits", "parameter_budget": 20_000}]},
     )
 
-    task: Name = Field(description="Name of a task, as GET /tasks lists them.")
+    task: Name = Field(
+        description="Name of a task, as GET /tasks lists them; images/<folder>@<size> for the user's own images."
+    )
     parameter_budget: int = Field(
         ge=1, le=MOST_PARAMETERS, description="Most trainable parameters of the float network a candidate may have."
     )
@@ -85,28 +90,19 @@ class SearchPlan:
     seeds: tuple[int, ...]
 
 
-def plan(request: SearchRequest) -> SearchPlan:
+def plan(request: SearchRequest, data_root: Path | None = None) -> SearchPlan:
     """Resolves a request and enumerates its feasible candidates; trains and stores nothing.
+
+    Without a data root, image folders are no tasks.
 
     Raises:
         InvalidInput: naming the field, the value and the remedy.
     """
-    task = get_task(request.task)
+    task = get_task(request.task, data_root)
+    if not task.blocks:
+        raise InvalidInput("task", task.name, "has no block kind that suits it", "see the blocks that GET /tasks lists")
     recipe = resolve_recipe(task, request.recipe)
-    if recipe.float_part.validation_share == 0:
-        raise InvalidInput(
-            "recipe.float_part.validation_share",
-            0,
-            "leaves nothing to rank by but the test set",
-            f'hold out a share, e.g. "recipe": {{"name": "{recipe.name}", "float_part": {{"validation_share": 0.1}}}}',
-        )
-    if recipe.float_part.validation_share * task.train_examples < task.classes:
-        raise InvalidInput(
-            "recipe.float_part.validation_share",
-            recipe.float_part.validation_share,
-            f"holds out fewer than {task.classes} of {task.train_examples} training examples",
-            "hold out more, e.g. 0.1",
-        )
+    _require_validation(task, recipe)
     candidates = enumerate_candidates(task, request.parameter_budget, request.blocks, request.depths, request.widths)
     if len(candidates) > MOST_CANDIDATES:
         raise InvalidInput(
@@ -127,6 +123,27 @@ def plan(request: SearchRequest) -> SearchPlan:
         max_evaluations=request.max_evaluations,
         seeds=_unique("seeds", request.seeds),
     )
+
+
+def _require_validation(task: Task, recipe: Recipe) -> None:
+    """Refuses what would leave nothing to rank by but the test set."""
+    if task.validation_examples:
+        return
+    share = recipe.float_part.validation_share
+    if share == 0:
+        raise InvalidInput(
+            "recipe.float_part.validation_share",
+            0,
+            "leaves nothing to rank by but the test set",
+            f'hold out a share, e.g. "recipe": {{"name": "{recipe.name}", "float_part": {{"validation_share": 0.1}}}}',
+        )
+    if share * task.train_examples < task.classes:
+        raise InvalidInput(
+            "recipe.float_part.validation_share",
+            share,
+            f"holds out fewer than {task.classes} of {task.train_examples} training examples",
+            "hold out more, e.g. 0.1",
+        )
 
 
 def parse_bit_widths(names: list[str] | tuple[str, ...]) -> tuple[BitWidths, ...]:
@@ -151,6 +168,20 @@ def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
     if not isinstance(name, str):
         raise InvalidInput("recipe.name", name, "is not a name", f"use e.g. {task.recipes[0].name}")
     recipe = override(task.recipe(name), {key: value for key, value in given.items() if key != "name"})
+    if recipe.float_part.augmentation not in task.augmentations:
+        raise InvalidInput(
+            "recipe.float_part.augmentation",
+            recipe.float_part.augmentation,
+            f"does not suit task {task.name}",
+            f"use {' or '.join(task.augmentations)}",
+        )
+    if recipe.float_part.crop_padding and recipe.float_part.augmentation != "crop-flip":
+        raise InvalidInput(
+            "recipe.float_part.crop_padding",
+            recipe.float_part.crop_padding,
+            f"is not for augmentation {recipe.float_part.augmentation}, which cuts out by itself",
+            "leave it out",
+        )
     _, height, width = task.input_shape
     for setting in ("crop_padding", "flip"):
         value = getattr(recipe.float_part, setting)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
 
-from qcore import Architecture, BitWidths, InvalidInput, Recipe, get_task
+from qcore import Architecture, BitWidths, InvalidInput, Recipe, stored_task
 from qcore import Stage as StagePlan
 from searcher.database import read_clock
 from searcher.events import emit
@@ -168,7 +168,7 @@ def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
 
 
 def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
-    task = get_task(evaluation.task)
+    task = stored_task(evaluation.task, evaluation.task_version)
     plan = StagePlan(
         task,
         Architecture(evaluation.block, evaluation.depth, evaluation.width),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from qcore import Architecture, BitWidths, Description, describe, get_task
+from qcore import Architecture, BitWidths, Description, describe, stored_task
 from qcore.recipe import QuantizerSettings, Recipe
 from searcher.leaderboard import Accuracy, Entry
 from searcher.progress import Progress
@@ -17,6 +17,7 @@ from searcher.searches import search_recipe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qcore import Task
     from searcher.tables import Candidate, CurvePoint, Evaluation, Search, Stage
 
 
@@ -104,6 +105,7 @@ class CandidateView(BaseModel):
             costs=_costs(
                 candidate.architecture,
                 search.task,
+                search.task_version,
                 tuple(search.bit_widths),
                 search_recipe(search).retraining.quantizers,
             ),
@@ -149,10 +151,10 @@ class LeaderboardView(BaseModel):
     entries: list[EntryView]
 
     @classmethod
-    def of(cls, task: str, recipe: Recipe, bit_widths: Sequence[str], entries: Sequence[Entry]) -> LeaderboardView:
+    def of(cls, task: Task, recipe: Recipe, bit_widths: Sequence[str], entries: Sequence[Entry]) -> LeaderboardView:
         views = []
         for entry in entries:
-            costs = _costs(entry.architecture, task, tuple(bit_widths), recipe.retraining.quantizers)
+            costs = _costs(entry.architecture, task.name, task.version, tuple(bit_widths), recipe.retraining.quantizers)
             views.append(
                 EntryView(
                     rank=entry.rank,
@@ -172,7 +174,7 @@ class LeaderboardView(BaseModel):
                     train_seconds=entry.train_seconds,
                 )
             )
-        return cls(task=task, recipe=RecipeView.of(recipe), bit_widths=list(bit_widths), entries=views)
+        return cls(task=task.name, recipe=RecipeView.of(recipe), bit_widths=list(bit_widths), entries=views)
 
 
 class CurvePointView(BaseModel):
@@ -262,7 +264,9 @@ class TaskView(BaseModel):
     title: str
     input_shape: tuple[int, int, int]
     classes: int
+    metric: str = Field(description="What accuracies are, in percent: accuracy, or mIOU.")
     train_examples: int
+    validation_examples: int = Field(description="Of the data set's own; 0 where the recipe holds them out.")
     test_examples: int
     blocks: dict[str, tuple[int, ...]] = Field(description="Block kinds that suit the task, with default depths.")
     recipes: list[RecipeView] = Field(description="The default first.")
@@ -274,9 +278,14 @@ class TaskList(BaseModel):
 
 
 @lru_cache(maxsize=4096)
-def _costs(architecture: str, task: str, bit_widths: tuple[str, ...], settings: QuantizerSettings) -> Description:
+def _costs(
+    architecture: str, task: str, version: str, bit_widths: tuple[str, ...], settings: QuantizerSettings
+) -> Description:
     return describe(
-        Architecture.parse(architecture), get_task(task), [BitWidths.parse(bits) for bits in bit_widths], settings
+        Architecture.parse(architecture),
+        stored_task(task, version),
+        [BitWidths.parse(bits) for bits in bit_widths],
+        settings,
     )
 
 

@@ -18,7 +18,7 @@ for task in qcore.TASKS.values():
         for bits in ("float", "W2A2"):
             qcore.BitWidths.parse(bits)
         qcore.describe(qcore.Architecture(block, 20, 8), task)
-    qcore.stages_of(task, qcore.Architecture(task.blocks[0], 20, 8), task.recipes[0], 0, (qcore.FLOAT,))[0].key
+    qcore.stages_of(task, qcore.Architecture("basic", 20, 8), task.recipes[0], 0, (qcore.FLOAT,))[0].key
 print(*sorted({"torch", "torchvision", "sklearn", "ray"} & set(sys.modules)))
 """
 

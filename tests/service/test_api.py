@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from qcore import TASKS
 from searcher import tables
 from searcher.database import Database
 from service.app import create_app
@@ -221,7 +222,7 @@ def test_a_leaderboard_of_nothing_known_is_a_problem(client: TestClient, query: 
 def test_tasks_say_whether_their_data_is_there(client: TestClient) -> None:
     tasks = {task["name"]: task for task in client.get("/tasks").json()["tasks"]}
 
-    assert set(tasks) == {"digits", "fashion-mnist", "fashion-mnist-14", "cifar10", "rings"}
+    assert set(tasks) == set(TASKS)
     assert tasks["digits"]["data"] == {"ready": True, "remedy": None}
     assert tasks["cifar10"]["data"]["ready"] is False
     assert "data_batch_1" in tasks["cifar10"]["data"]["remedy"]
