@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qcore.errors import InvalidInput
-from qcore.tasks import cifar, digits, fashion_mnist, fashion_mnist_14, imagenet, rings, voc2012
-from qcore.tasks.image_folder import PREFIX, image_folder, image_folders, stored_image_folder
+from qcore.tasks import cifar, digits, fashion_mnist, fashion_mnist_14, image_folder, imagenet, rings, voc2012
 from qcore.tasks.task import Examples, FileExamples, Task
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ def get_task(name: str, data_root: Path | None = None) -> Task:
         InvalidInput: for an unknown name.
         DataMissing: when an image folder is not there or not one of images.
     """
-    if data_root is not None and name.startswith(PREFIX):
-        return image_folder(name, data_root)
+    if data_root is not None and name.startswith(image_folder.PREFIX):
+        return image_folder.task_of(name, data_root)
     return _named(name)
 
 
@@ -49,12 +48,12 @@ def stored_task(name: str, version: str) -> Task:
     Raises:
         InvalidInput: for a name that this release does not know.
     """
-    return stored_image_folder(name, version) if name.startswith(PREFIX) else _named(name)
+    return image_folder.stored_task_of(name, version) if name.startswith(image_folder.PREFIX) else _named(name)
 
 
 def list_tasks(data_root: Path) -> list[Task]:
     """Every task: those with a name of their own, then the image folders below the data root."""
-    return [*TASKS.values(), *image_folders(data_root)]
+    return [*TASKS.values(), *image_folder.tasks_below(data_root)]
 
 
 def _named(name: str) -> Task:

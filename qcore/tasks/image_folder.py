@@ -64,7 +64,7 @@ class Contents:
         return f"{len(self.classes)}c-{counts}-{self.digest[:32]}"
 
 
-def image_folder(name: str, data_root: Path) -> Task:
+def task_of(name: str, data_root: Path) -> Task:
     """The task that a folder below the data root is.
 
     Raises:
@@ -75,14 +75,14 @@ def image_folder(name: str, data_root: Path) -> Task:
     return _task(folder, size, read_contents(_canonical(folder, size), folder, data_root).version)
 
 
-def stored_image_folder(name: str, version: str) -> Task:
+def stored_task_of(name: str, version: str) -> Task:
     """The task that had that version, which ``load`` insists on; looks at no files."""
     folder, size = _parsed(name)
     assert _VERSION.fullmatch(version), version
     return _task(folder, size, version)
 
 
-def image_folders(data_root: Path) -> list[Task]:
+def tasks_below(data_root: Path) -> list[Task]:
     """Every folder below ``images/`` that is a task, at the default size, by name."""
     try:
         folders = sorted(entry.name for entry in os.scandir(data_root / PREFIX) if entry.is_dir())
@@ -91,7 +91,7 @@ def image_folders(data_root: Path) -> list[Task]:
     found = []
     for folder in folders:
         try:
-            found.append(image_folder(PREFIX + folder, data_root))
+            found.append(task_of(PREFIX + folder, data_root))
         except InvalidInput:  # asking for it by name tells what is wrong with it
             continue
     return found
@@ -140,7 +140,6 @@ class _Listing:
     def _contents(self) -> Contents:
         if not self.folder.is_dir():
             raise self._unusable(f"lacks the folder {self.folder}")
-        self._confine(self.folder)
         top = self._folders("")
         split = "train" in top
         places = {part: f"{part}/" for part in ("train", "val", "test") if part in top} if split else {"train": ""}
@@ -171,6 +170,7 @@ class _Listing:
         )
 
     def _folders(self, place: str) -> list[str]:
+        self._confine(self.folder / place)
         with os.scandir(self.folder / place) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
@@ -181,8 +181,7 @@ class _Listing:
         found = []
         for label, name in enumerate(classes):
             top = self.folder / place / name
-            if top.is_symlink():
-                self._confine(top)
+            self._confine(top)
             for path, size in sorted(self._files_below(top)):
                 sizes[path] = size
                 found.append((path, label))
