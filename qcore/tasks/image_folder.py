@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ MOST_CLASSES = 10_000
 MOST_BYTES_IN_MEMORY = 2**29
 """Data sets with more bytes of resized images are read file by file: 174,762 images of 32x32, 3,566 of 224x224."""
 TEST_SHARE = 0.2
-EXTENSIONS = (
+EXTENSIONS = tuple(
     ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()  # noqa: SIM905
 )
 """Files that end otherwise, in lower or upper case, are no images; nor are hidden ones."""
@@ -149,9 +150,10 @@ class _Listing:
             raise self._unusable(f"has {len(classes)} class folders in {where}; there have to be 2 to {MOST_CLASSES}")
         sizes: dict[str, int] = {}
         images = {part: self._images(place, classes, sizes) for part, place in places.items()}
+        counts = Counter(label for _, label in images["train"])
         for label, each in enumerate(classes):
             least = 1 if "test" in images else 2  # one to train on and one to test on
-            if sum(label == other for _, other in images["train"]) < least:
+            if counts[label] < least:
                 raise self._unusable(f"has fewer than {least} images in {self.folder / places['train'] / each}")
         if "test" not in images:
             images["train"], images["test"] = _split(images["train"], len(classes))
@@ -182,26 +184,26 @@ class _Listing:
         for label, name in enumerate(classes):
             top = self.folder / place / name
             self._confine(top)
-            for path, size in sorted(self._files_below(top)):
+            for path, size in sorted(self._files_below(f"{place}{name}/")):
                 sizes[path] = size
                 found.append((path, label))
         return found
 
-    def _files_below(self, folder: Path) -> list[tuple[str, int]]:
+    def _files_below(self, place: str) -> list[tuple[str, int]]:
         """Path relative to the whole folder, and bytes, of every image."""
         found: list[tuple[str, int]] = []
-        if not folder.is_dir():
+        if not (self.folder / place).is_dir():
             return found
-        with os.scandir(folder) as entries:
+        with os.scandir(self.folder / place) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    found += self._files_below(Path(entry.path))
-                elif entry.name.lower().endswith(tuple(EXTENSIONS)):
+                    found += self._files_below(f"{place}{entry.name}/")
+                elif entry.name.lower().endswith(EXTENSIONS):
                     if entry.is_symlink():
                         self._confine(Path(entry.path))
-                    found.append((os.path.relpath(entry.path, self.folder), entry.stat().st_size))
+                    found.append((place + entry.name, entry.stat().st_size))
         return found
 
     def _confine(self, path: Path) -> None:
