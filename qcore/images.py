@@ -101,7 +101,7 @@ class SegmentationReader:
         image, mask = image.resize(size, _BILINEAR), mask.resize(size, _NEAREST)
         left, top = (int(random.integers(max(0, side - self.size) + 1)) for side in size)
         if recipe.flip and random.random() < 0.5:
-            image, mask, left = ImageOps.mirror(image), ImageOps.mirror(mask), max(0, size[0] - self.size) - left
+            image, mask = ImageOps.mirror(image), ImageOps.mirror(mask)
         return self._window(image, mask, left, top)
 
     def _window(self, image: Image.Image, mask: Image.Image, left: int, top: int) -> tuple[Pixels, npt.NDArray[Any]]:

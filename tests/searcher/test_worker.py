@@ -235,21 +235,29 @@ def _write_parts(data_root: Path, count: int = 30) -> None:
 def test_a_search_over_the_users_own_images_is_trained_on_a_host_that_has_the_same_ones(
     sqlite_database: Database, tmp_path: Path
 ) -> None:
-    _write_parts(tmp_path / "server")
-    _write_parts(tmp_path / "datasets")  # the worker's own
-    request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
-    with sqlite_database.write() as session:
-        search_id = create_search(session, plan(request, tmp_path / "server")).id
-    _run_to_end(_worker(sqlite_database, tmp_path))
-    assert status_of(sqlite_database, search_id) == "finished"
-    with sqlite_database.read() as session:
-        (entry,) = search_leaderboard(session, session.get_one(Search, search_id))
-    task = get_task("images/parts@8", tmp_path / "datasets")
-    used, data_root = _recipe_of(sqlite_database, search_id), tmp_path / "datasets"
-    architecture = Architecture.parse("basic-L8-D3")
-    found = evaluate(architecture, task, [BitWidths(2, 2)], recipe=used, data_root=data_root)
-    expected = {str(stage.bit_widths): (result.validation_accuracy, result.test_accuracy) for stage, result in found}
-    assert {bits: (each.validation, each.test) for bits, each in entry.accuracy.items()} == expected
+    worker, data_root = _worker(sqlite_database, tmp_path), tmp_path / "datasets"
+    for count in (30, 40):  # the second time other images, for the worker that has read the first ones
+        for host in (tmp_path / "server", data_root):
+            shutil.rmtree(host, ignore_errors=True)
+            _write_parts(host, count)
+        request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
+        with sqlite_database.write() as session:
+            search_id = create_search(session, plan(request, tmp_path / "server")).id
+        _run_to_end(worker)
+        assert status_of(sqlite_database, search_id) == "finished"
+        with sqlite_database.read() as session:
+            (entry,) = search_leaderboard(session, session.get_one(Search, search_id))
+        found = evaluate(
+            Architecture.parse("basic-L8-D3"),
+            get_task("images/parts@8", data_root),
+            [BitWidths(2, 2)],
+            recipe=_recipe_of(sqlite_database, search_id),
+            data_root=data_root,
+        )
+        expected = {
+            str(stage.bit_widths): (result.validation_accuracy, result.test_accuracy) for stage, result in found
+        }
+        assert {bits: (each.validation, each.test) for bits, each in entry.accuracy.items()} == expected
 
 
 def test_a_host_with_other_images_than_the_search_was_posted_for_trains_on_none_of_them(
