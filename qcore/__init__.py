@@ -14,7 +14,7 @@ from qcore.cost import Description, describe
 from qcore.errors import DataMissing, InvalidInput
 from qcore.recipe import Recipe, override
 from qcore.stages import Stage, stages_of
-from qcore.tasks import TASKS, Task, get_task
+from qcore.tasks import TASKS, Task, get_task, list_tasks, stored_task
 
 if TYPE_CHECKING:
     from qcore.evaluation import evaluate
@@ -53,11 +53,13 @@ __all__ = [
     "evaluate",
     "get_task",
     "l2_optimal_step",
+    "list_tasks",
     "override",
     "quantize_activation",
     "quantize_weight",
     "quantize_with_learned_step",
     "stages_of",
+    "stored_task",
     "train_stage",
 ]
 

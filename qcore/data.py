@@ -1,27 +1,34 @@
-"""Examples on the training device: splits, batches, augmentation. Images stay uint8 until a batch is made of them."""
+"""Examples by split and batch: held out, shuffled, augmented. Images stay uint8 until a batch is made of them.
+
+Small data sets lie on the training device whole (``Split``), large ones are read file by file (``FileSplit``).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+from qcore.streaming import FileSplit, default_loader_processes
+from qcore.tasks.task import FileExamples, Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from qcore.recipe import FloatRecipe
-    from qcore.tasks import Task
+    from qcore.tasks import Examples, Task
 
-_EVALUATION_BATCH = 1000
+_EVALUATION_BATCH, _EVALUATION_VALUES = 1000, 2**23
+"""Most examples, and most input values, that are evaluated at once."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs (N, channels, height, width), as stored, and labels (N,)."""
+    """Inputs (N, channels, height, width), as stored, and labels (N,), on the training device."""
 
     inputs: Tensor
     labels: Tensor
@@ -29,16 +36,34 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def values_per_example(self) -> int:
+        return self.inputs.shape[1:].numel()
+
+    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs, as stored, and labels of the examples at ``order``, ``size`` at a time."""
+        for chosen in torch.split(order.to(self.labels.device), size):
+            yield self.inputs[chosen], self.labels[chosen]
+
+
+AnySplit: TypeAlias = Split | FileSplit
+
 
 @dataclass(frozen=True)
 class Data:
-    """A task's splits on a device; ``validation`` is empty if the recipe holds nothing out."""
+    """A task's splits; ``validation`` is empty if the recipe holds nothing out."""
 
-    train: Split
-    validation: Split
-    test: Split
+    train: AnySplit
+    validation: AnySplit
+    test: AnySplit
     mean: Tensor
     std: Tensor
+    metric: Literal["accuracy", "mIOU"] = "accuracy"
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self.mean.device
 
     def normalized(self, inputs: Tensor) -> Tensor:
         """Stored inputs as the network reads them: images scaled to 0..1, then (x - mean) / std per channel."""
@@ -46,29 +71,58 @@ class Data:
         return (x - self.mean) / self.std
 
 
-def load_data(task: Task, validation_share: float, data_root: Path, device: torch.device) -> Data:
+def load_data(
+    task: Task, validation_share: float, data_root: Path, device: torch.device, loader_processes: int | None = None
+) -> Data:
     """Reads a task's data set and holds out a share of its training split, the same for every seed.
+
+    A data set with a validation split of its own keeps its whole training split. ``loader_processes`` decode what does
+    not fit memory; how many decides nothing but the time it takes.
 
     Raises:
         DataMissing: as the task's loader does.
     """
     examples = task.load(data_root)
+    if isinstance(examples, FileExamples):
+        processes = default_loader_processes(device) if loader_processes is None else loader_processes
+        splits: tuple[AnySplit, AnySplit, AnySplit] = _file_splits(examples, validation_share, device, processes)
+    else:
+        splits = _splits(examples, validation_share, device)
+    mean, std = (torch.tensor(values, device=device).reshape(1, -1, 1, 1) for values in (task.mean, task.std))
+    return Data(*splits, mean, std, task.metric)
+
+
+def _splits(examples: Examples, validation_share: float, device: torch.device) -> tuple[Split, Split, Split]:
     inputs, labels = torch.from_numpy(examples.train_inputs), torch.from_numpy(examples.train_labels)
-    order = torch.randperm(len(labels), generator=generator_for("validation split"))
-    held_out = round(len(labels) * validation_share)
-    # Sorted, so that memory is read in order.
-    validation, train = order[:held_out].sort().values, order[held_out:].sort().values
 
     def split(inputs: Tensor, labels: Tensor) -> Split:
         return Split(inputs.to(device), labels.to(device))
 
-    return Data(
-        split(inputs[train], labels[train]),
-        split(inputs[validation], labels[validation]),
-        split(torch.from_numpy(examples.test_inputs), torch.from_numpy(examples.test_labels)),
-        torch.tensor(task.mean, device=device).reshape(1, -1, 1, 1),
-        torch.tensor(task.std, device=device).reshape(1, -1, 1, 1),
-    )
+    if examples.validation_inputs is None or examples.validation_labels is None:
+        kept, held_out = _held_out(len(labels), validation_share)
+        train, validation = split(inputs[kept], labels[kept]), split(inputs[held_out], labels[held_out])
+    else:
+        train = split(inputs, labels)
+        validation = split(torch.from_numpy(examples.validation_inputs), torch.from_numpy(examples.validation_labels))
+    return train, validation, split(torch.from_numpy(examples.test_inputs), torch.from_numpy(examples.test_labels))
+
+
+def _file_splits(
+    examples: FileExamples, validation_share: float, device: torch.device, processes: int
+) -> tuple[FileSplit, FileSplit, FileSplit]:
+    train, validation = examples.train, examples.validation
+    if validation is None:
+        kept, held_out = (order.numpy() for order in _held_out(len(train), validation_share))
+        train, validation = (Files(train.names[chosen], train.targets[chosen]) for chosen in (kept, held_out))
+    test = FileSplit(examples.test, examples.reader, device, processes)
+    return replace(test, files=train), replace(test, files=validation), test
+
+
+def _held_out(count: int, share: float) -> tuple[Tensor, Tensor]:
+    """Which of the training examples are trained on and which are held out, each sorted: memory is read in order."""
+    order = torch.randperm(count, generator=generator_for("validation split"))
+    held_out = round(count * share)
+    return order[held_out:].sort().values, order[:held_out].sort().values
 
 
 def steps_per_epoch(data: Data, recipe: FloatRecipe) -> int:
@@ -81,24 +135,30 @@ def training_batches(data: Data, recipe: FloatRecipe, generator: torch.Generator
 
     Everything random is drawn from ``generator`` on the CPU, so an epoch is the same on every device.
     """
-    train = data.train
-    order = torch.randperm(len(train), generator=generator).to(train.labels.device)
-    for index in range(steps_per_epoch(data, recipe)):
-        chosen = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
-        x = data.normalized(train.inputs[chosen])
-        if recipe.flip:
-            flipped = torch.rand(len(x), generator=generator) < 0.5
-            x = torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
-        if recipe.crop_padding:
-            x = _randomly_cropped(x, recipe.crop_padding, generator)
-        yield x, train.labels[chosen]
+    train, size = data.train, recipe.batch_size
+    order = torch.randperm(len(train), generator=generator)[: steps_per_epoch(data, recipe) * size]
+    if recipe.augmentation == "crop-flip":
+        for inputs, labels in train.batches(order, size):
+            yield _flipped_and_cropped(data.normalized(inputs), recipe, generator), labels
+        return
+    assert isinstance(train, FileSplit), f"{recipe.augmentation} is for images in files"
+    seed = int(torch.randint(2**62, (), generator=generator))
+    for inputs, labels in train.augmented_batches(order, size, recipe, seed):
+        yield data.normalized(inputs), labels
 
 
-def evaluation_batches(data: Data, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+def evaluation_batches(data: Data, split: AnySplit) -> Iterator[tuple[Tensor, Tensor]]:
     """A split in order, normalized."""
-    for start in range(0, len(split), _EVALUATION_BATCH):
-        part = slice(start, start + _EVALUATION_BATCH)
-        yield data.normalized(split.inputs[part]), split.labels[part]
+    size = min(_EVALUATION_BATCH, max(1, _EVALUATION_VALUES // split.values_per_example))
+    for inputs, labels in split.batches(torch.arange(len(split)), size):
+        yield data.normalized(inputs), labels
+
+
+def _flipped_and_cropped(x: Tensor, recipe: FloatRecipe, generator: torch.Generator) -> Tensor:
+    if recipe.flip:
+        flipped = torch.rand(len(x), generator=generator) < 0.5
+        x = torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
+    return _randomly_cropped(x, recipe.crop_padding, generator) if recipe.crop_padding else x
 
 
 def _randomly_cropped(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:

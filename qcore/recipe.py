@@ -16,6 +16,7 @@ from qcore.levels import LevelSet
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
+Augmentation = Literal["crop-flip", "random-resized-crop", "scale-crop"]
 
 
 class _Part(BaseModel):
@@ -90,8 +91,12 @@ class FloatRecipe(_Part):
     checkpoint: Checkpoint | None = None
     """Start from this network instead of a random one."""
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 128
+    augmentation: Augmentation = "crop-flip"
+    """How training images are varied. ``crop-flip``: shifted by ``crop_padding``; ``random-resized-crop``: 8 to 100 %
+    of the image's area, 3:4 to 4:3, resized to the input's size; ``scale-crop``: scaled by 0.5 to 2.0 in steps of 0.25
+    and cut out at the input's size (DeepLabV3). All flip if ``flip`` says so."""
     crop_padding: Annotated[int, Field(ge=0, le=32)] = 0
-    """Random crops of the image padded by so many zeros a side; 0 for none."""
+    """Random crops of the image padded by so many zeros a side; 0 for none. For ``crop-flip`` only."""
     flip: bool = False
     """Random horizontal flips."""
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1

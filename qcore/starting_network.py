@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcore.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from qcore.architecture import Architecture

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from qcore.checkpoints import read_tensors, restore, training_state, write_tensors
-from qcore.data import Data, Split, evaluation_batches, generator_for, steps_per_epoch, training_batches
+from qcore.data import Data, generator_for, steps_per_epoch, training_batches
 from qcore.divergence import Divergence, Watch
 from qcore.learning_rate import cyclic_learning_rate, learning_rate
 from qcore.lipschitz import lipschitz_loss
+from qcore.metrics import cross_entropy, measure
 from qcore.network import Network
 
 if TYPE_CHECKING:
@@ -123,19 +124,9 @@ def train_stage(
     if curve:
         validation_accuracy = curve[-1].validation_accuracy
     else:
-        validation_accuracy = accuracy(network, data, data.validation) if len(data.validation) else None
-    test_accuracy = accuracy(network, data, data.test)
+        validation_accuracy = measure(network, data, data.validation) if len(data.validation) else None
+    test_accuracy = measure(network, data, data.test)
     return StageResult("done", validation_accuracy, test_accuracy, tuple(curve), seconds, state)
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, data: Data, split: Split) -> float:
-    """Percent of a split's examples that the network, in evaluation mode, classifies correctly."""
-    network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
-    for x, labels in evaluation_batches(data, split):
-        correct += (network(x).argmax(1) == labels).sum()
-    return 100 * int(correct) / len(split)
 
 
 def _initial_network(stage: Stage, data: Data, start_state: State | None) -> Network:
@@ -197,10 +188,10 @@ def _train_epoch(
     epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
 ) -> CurvePoint:
     steps = steps_per_epoch(data, stage.recipe.float_part)
-    loss_sum = torch.zeros((), device=data.train.labels.device)
+    loss_sum = torch.zeros((), device=data.device)
     for _, loss in _steps(epoch, stage, network, optimizer, data):
         loss_sum += loss
-    validation_accuracy = accuracy(network, data, data.validation) if len(data.validation) else None
+    validation_accuracy = measure(network, data, data.validation) if len(data.validation) else None
     return CurvePoint(epoch + 1, float(loss_sum) / steps, validation_accuracy, _rate(stage, epoch * steps, steps))
 
 
@@ -231,7 +222,7 @@ def _steps(
             group["lr"] = _rate(stage, step, steps)
         if quantizers.step_refresh == "step":
             network.refresh_steps()
-        loss = task_loss = nn.functional.cross_entropy(network(x), labels)
+        loss = task_loss = cross_entropy(network(x), labels)
         if lipschitz_scale and not stage.bit_widths.is_float:
             loss = task_loss + lipschitz_scale * lipschitz_loss(network)
         optimizer.zero_grad(set_to_none=True)

@@ -11,6 +11,7 @@ from qcore.checkpoints import read_tensors, write_tensors
 from qcore.data import load_data
 from qcore.devices import prepare_device
 from qcore.provenance import provenance
+from qcore.starting_network import load_starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
 from searcher import results
 
@@ -67,7 +68,7 @@ class Executor:
                 results.record_epoch(session, lease, stage.stage_id, **asdict(point))
 
         if plan.bit_widths.is_float:
-            result = self._train(plan, None, record)
+            result = self._train(plan, self._given_network(plan), record)
         elif stage.float_status == "diverged":
             result = _NEVER_TRAINED
         else:
@@ -81,17 +82,18 @@ class Executor:
                 validation_accuracy=result.validation_accuracy,
                 test_accuracy=result.test_accuracy,
                 train_seconds=result.train_seconds,
+                divergence=None if result.divergence is None else asdict(result.divergence),
                 provenance=provenance(self._device),
             )
         self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
 
-    def _train(self, plan: Stage, float_state: State | None, on_epoch: Callable[[CurvePoint], None]) -> StageResult:
+    def _train(self, plan: Stage, start_state: State | None, on_epoch: Callable[[CurvePoint], None]) -> StageResult:
         """Trains a stage from its checkpoint on and writes its network, which a stored result implies."""
         artifacts = self._settings.artifacts
         result = train_stage(
             plan,
             self._data_for(plan),
-            start_state=float_state,
+            start_state=start_state,
             checkpoint=artifacts.checkpoint(plan.key),
             on_epoch=on_epoch,
             keep_going=lambda: not self._stopping(),
@@ -106,13 +108,20 @@ class Executor:
         if saved is not None:
             return saved[0]
         log.warning("%s: its network is not among the artifacts, training it again", plan.label)
-        state = self._train(plan, None, lambda _: check_lease()).state
+        state = self._train(plan, self._given_network(plan), lambda _: check_lease()).state
         self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
         return state
 
+    def _given_network(self, plan: Stage) -> State | None:
+        """What a float stage starts from, if its recipe has a checkpoint."""
+        checkpoint = plan.recipe.float_part.checkpoint
+        if checkpoint is None:
+            return None
+        return load_starting_network(plan.architecture, plan.task, checkpoint, self._settings.data_root)
+
     def _data_for(self, plan: Stage) -> Data:
         share = plan.recipe.float_part.validation_share
-        wanted = (plan.task.name, share)
+        wanted = (plan.task.name, plan.task.version, share)
         if self._data is None or self._data[0] != wanted:
             self._data = (wanted, load_data(plan.task, share, self._settings.data_root, self._device))
         return self._data[1]

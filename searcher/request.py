@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task, override
+from qcore.starting_network import resolve_checkpoint
 from searcher.space import enumerate_candidates
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
 MOST_PARAMETERS = 100_000_000
@@ -29,7 +33,9 @@ class SearchRequest(BaseModel):
         json_schema_extra={"examples": [{"task": "digits", "parameter_budget": 20_000}]},
     )
 
-    task: Name = Field(description="Name of a task, as GET /tasks lists them.")
+    task: Name = Field(
+        description="Name of a task, as GET /tasks lists them; images/<folder>@<size> for the user's own images."
+    )
     parameter_budget: int = Field(
         ge=1, le=MOST_PARAMETERS, description="Most trainable parameters of the float network a candidate may have."
     )
@@ -91,34 +97,30 @@ class SearchPlan:
     seeds: tuple[int, ...]
 
 
-def plan(request: SearchRequest) -> SearchPlan:
+def plan(request: SearchRequest, data_root: Path | None = None) -> SearchPlan:
     """Resolves a request and enumerates its feasible candidates; trains and stores nothing.
+
+    Without a data root, image folders are no tasks.
 
     Raises:
         InvalidInput: naming the field, the value and the remedy.
     """
-    task = get_task(request.task)
-    recipe = resolve_recipe(task, request.recipe)
-    if recipe.float_part.validation_share == 0:
-        raise InvalidInput(
-            "recipe.float_part.validation_share",
-            0,
-            "leaves nothing to rank by but the test set",
-            f'hold out a share, e.g. "recipe": {{"name": "{recipe.name}", "float_part": {{"validation_share": 0.1}}}}',
-        )
-    if recipe.float_part.validation_share * task.train_examples < task.classes:
-        raise InvalidInput(
-            "recipe.float_part.validation_share",
-            recipe.float_part.validation_share,
-            f"holds out fewer than {task.classes} of {task.train_examples} training examples",
-            "hold out more, e.g. 0.1",
-        )
+    task = get_task(request.task, data_root)
+    recipe = resolve_recipe(task, request.recipe, data_root)
+    _require_validation(task, recipe)
     candidates = enumerate_candidates(
         task, request.parameter_budget, request.blocks, request.depths, request.widths, request.architectures
     )
     if len(candidates) > MOST_CANDIDATES:
         raise InvalidInput(
             "widths", len(candidates), "candidates are too many", f"ask for at most {MOST_CANDIDATES} of them"
+        )
+    if recipe.float_part.checkpoint is not None and len(candidates) > 1:
+        raise InvalidInput(
+            "recipe.float_part.checkpoint",
+            recipe.float_part.checkpoint.path,
+            f"is one network, but {len(candidates)} candidates would start from it",
+            'name its architecture, e.g. "architectures": ["mobilenetv2-x1.0"]',
         )
     stages = len(candidates) * len(request.seeds) * (1 + len(request.bit_widths))
     if stages > MOST_STAGES:
@@ -137,6 +139,27 @@ def plan(request: SearchRequest) -> SearchPlan:
     )
 
 
+def _require_validation(task: Task, recipe: Recipe) -> None:
+    """Refuses what would leave nothing to rank by but the test set."""
+    if task.validation_examples:
+        return
+    share = recipe.float_part.validation_share
+    if share == 0:
+        raise InvalidInput(
+            "recipe.float_part.validation_share",
+            0,
+            "leaves nothing to rank by but the test set",
+            f'hold out a share, e.g. "recipe": {{"name": "{recipe.name}", "float_part": {{"validation_share": 0.1}}}}',
+        )
+    if share * task.train_examples < task.classes:
+        raise InvalidInput(
+            "recipe.float_part.validation_share",
+            share,
+            f"holds out fewer than {task.classes} of {task.train_examples} training examples",
+            "hold out more, e.g. 0.1",
+        )
+
+
 def parse_bit_widths(names: list[str] | tuple[str, ...]) -> tuple[BitWidths, ...]:
     """Bit widths by name, none of them twice; ``float`` is always trained and not among them."""
     for name in names:
@@ -145,11 +168,14 @@ def parse_bit_widths(names: list[str] | tuple[str, ...]) -> tuple[BitWidths, ...
     return tuple(BitWidths.parse(name) for name in _unique("bit_widths", names))
 
 
-def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
+def resolve_recipe(task: Task, given: str | dict[str, Any] | None, data_root: Path | None = None) -> Recipe:
     """A task's recipe by name, its default if there is none, or one changed by overrides.
 
+    A checkpoint it starts from is looked up below the data root.
+
     Raises:
-        InvalidInput: for an unknown name or setting, a value it cannot have, or one that the task's inputs do not suit.
+        InvalidInput: for an unknown name or setting, a value it cannot have, or one that the task's inputs do not suit;
+            for a checkpoint that is not there.
     """
     if given is None:
         return task.recipes[0]
@@ -159,6 +185,20 @@ def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
     if not isinstance(name, str):
         raise InvalidInput("recipe.name", name, "is not a name", f"use e.g. {task.recipes[0].name}")
     recipe = override(task.recipe(name), {key: value for key, value in given.items() if key != "name"})
+    if recipe.float_part.augmentation not in task.augmentations:
+        raise InvalidInput(
+            "recipe.float_part.augmentation",
+            recipe.float_part.augmentation,
+            f"does not suit task {task.name}",
+            f"use {' or '.join(task.augmentations)}",
+        )
+    if recipe.float_part.crop_padding and recipe.float_part.augmentation != "crop-flip":
+        raise InvalidInput(
+            "recipe.float_part.crop_padding",
+            recipe.float_part.crop_padding,
+            f"is not for augmentation {recipe.float_part.augmentation}, which cuts out by itself",
+            "leave it out",
+        )
     _, height, width = task.input_shape
     for setting in ("crop_padding", "flip"):
         value = getattr(recipe.float_part, setting)
@@ -166,7 +206,7 @@ def resolve_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
             raise InvalidInput(
                 f"recipe.float_part.{setting}", value, f"is for images, which {task.name} has none of", "leave it out"
             )
-    return recipe
+    return recipe if data_root is None else resolve_checkpoint(recipe, data_root)
 
 
 def recipe_from_text(text: str) -> str | dict[str, Any]:

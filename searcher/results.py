@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
 
-from qcore import Architecture, BitWidths, InvalidInput, Recipe, get_task
+from qcore import Architecture, BitWidths, InvalidInput, Recipe, stored_task
 from qcore import Stage as StagePlan
 from searcher.database import read_clock
 from searcher.events import emit
@@ -112,6 +112,7 @@ def accept_stage(
     test_accuracy: float | None,
     train_seconds: float,
     provenance: dict[str, Any],
+    divergence: dict[str, Any] | None = None,
 ) -> None:
     """Stores how a stage ended: ``done`` with accuracies in percent, or ``diverged``. Once; the first result stands.
 
@@ -125,7 +126,7 @@ def accept_stage(
         return
     stage.status = status
     stage.validation_accuracy, stage.test_accuracy = validation_accuracy, test_accuracy
-    stage.train_seconds, stage.provenance = train_seconds, provenance
+    stage.train_seconds, stage.provenance, stage.divergence = train_seconds, provenance, divergence
     stage.epochs_done = stage.epochs
     evaluation.fruitless_attempts = 0
     stage.ended_at = read_clock(session)
@@ -168,7 +169,7 @@ def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
 
 
 def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
-    task = get_task(evaluation.task)
+    task = stored_task(evaluation.task, evaluation.task_version)
     plan = StagePlan(
         task,
         Architecture.parse(evaluation.architecture),

@@ -133,6 +133,8 @@ class Stage(Base):
     validation_accuracy: Mapped[float | None]
     test_accuracy: Mapped[float | None]
     train_seconds: Mapped[float | None]
+    divergence: Mapped[dict[str, Any] | None]
+    """Where a diverged stage broke first: optimizer step, layer and quantity."""
     provenance: Mapped[dict[str, Any] | None]
     """Versions, device, threads, host and git revision that made the result."""
     ended_at: Mapped[float | None]

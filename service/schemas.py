@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from qcore import Architecture, BitWidths, Description, describe, get_task
+from qcore import Architecture, BitWidths, Description, describe, stored_task
 from qcore.recipe import QuantizerSettings, Recipe
 from searcher.leaderboard import Accuracy, Entry
 from searcher.progress import Progress
@@ -17,6 +17,7 @@ from searcher.searches import search_recipe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qcore import Task
     from searcher.tables import Candidate, CurvePoint, Evaluation, Search, Stage
 
 
@@ -104,6 +105,7 @@ class CandidateView(BaseModel):
             costs=_costs(
                 candidate.architecture,
                 search.task,
+                search.task_version,
                 tuple(search.bit_widths),
                 search_recipe(search).retraining.quantizers,
             ),
@@ -149,10 +151,10 @@ class LeaderboardView(BaseModel):
     entries: list[EntryView]
 
     @classmethod
-    def of(cls, task: str, recipe: Recipe, bit_widths: Sequence[str], entries: Sequence[Entry]) -> LeaderboardView:
+    def of(cls, task: Task, recipe: Recipe, bit_widths: Sequence[str], entries: Sequence[Entry]) -> LeaderboardView:
         views = []
         for entry in entries:
-            costs = _costs(entry.architecture, task, tuple(bit_widths), recipe.retraining.quantizers)
+            costs = _costs(entry.architecture, task.name, task.version, tuple(bit_widths), recipe.retraining.quantizers)
             views.append(
                 EntryView(
                     rank=entry.rank,
@@ -172,7 +174,7 @@ class LeaderboardView(BaseModel):
                     train_seconds=entry.train_seconds,
                 )
             )
-        return cls(task=task, recipe=RecipeView.of(recipe), bit_widths=list(bit_widths), entries=views)
+        return cls(task=task.name, recipe=RecipeView.of(recipe), bit_widths=list(bit_widths), entries=views)
 
 
 class CurvePointView(BaseModel):
@@ -182,6 +184,14 @@ class CurvePointView(BaseModel):
     train_loss: float | None
     validation_accuracy: float | None
     learning_rate: float
+
+
+class DivergenceView(BaseModel):
+    """Where a diverged stage broke first."""
+
+    step: int = Field(description="Optimizer step of the stage, counted from 0.")
+    layer: str | None = Field(description="None where it was the loss.")
+    quantity: str = Field(description="output, loss, gradient or state")
 
 
 class StageView(BaseModel):
@@ -195,6 +205,7 @@ class StageView(BaseModel):
     validation_accuracy: float | None
     test_accuracy: float | None
     train_seconds: float | None
+    divergence: DivergenceView | None
     recipe: RecipeView
     provenance: dict[str, Any] | None
     curve: list[CurvePointView]
@@ -238,6 +249,7 @@ class EvaluationView(BaseModel):
                     validation_accuracy=stage.validation_accuracy,
                     test_accuracy=stage.test_accuracy,
                     train_seconds=stage.train_seconds,
+                    divergence=None if stage.divergence is None else DivergenceView(**stage.divergence),
                     recipe=RecipeView.of(Recipe.stored(stage.recipe)),
                     provenance=stage.provenance,
                     curve=[CurvePointView.model_validate(point, from_attributes=True) for point in curve],
@@ -262,7 +274,9 @@ class TaskView(BaseModel):
     title: str
     input_shape: tuple[int, int, int]
     classes: int
+    metric: str = Field(description="What accuracies are, in percent: accuracy, or mIOU.")
     train_examples: int
+    validation_examples: int = Field(description="Of the data set's own; 0 where the recipe holds them out.")
     test_examples: int
     blocks: dict[str, tuple[int, ...]] = Field(description="Block kinds that suit the task, with default depths.")
     default_blocks: tuple[str, ...] = Field(description="Those of a search that names none.")
@@ -275,9 +289,14 @@ class TaskList(BaseModel):
 
 
 @lru_cache(maxsize=4096)
-def _costs(architecture: str, task: str, bit_widths: tuple[str, ...], settings: QuantizerSettings) -> Description:
+def _costs(
+    architecture: str, task: str, version: str, bit_widths: tuple[str, ...], settings: QuantizerSettings
+) -> Description:
     return describe(
-        Architecture.parse(architecture), get_task(task), [BitWidths.parse(bits) for bits in bit_widths], settings
+        Architecture.parse(architecture),
+        stored_task(task, version),
+        [BitWidths.parse(bits) for bits in bit_widths],
+        settings,
     )
 
 

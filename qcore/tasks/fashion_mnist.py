@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from qcore.errors import DataMissing
@@ -23,14 +24,15 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package ``dataset-fashion-mnist`` puts the files, compressed."""
 
 
-def check(data_root: Path) -> None:
+def check(task: str, data_root: Path) -> None:
     missing = [name for name in FILES if _source(data_root, name) is None]
     if missing:
-        raise _data_missing(data_root, f"lacks {', '.join(missing)} (or .gz) in {data_root / FOLDER}")
+        raise _data_missing(task, data_root, f"lacks {', '.join(missing)} (or .gz) in {data_root / FOLDER}")
 
 
-def load(data_root: Path) -> Examples:
-    check(data_root)
+def load(task: str, data_root: Path) -> Examples:
+    """All images, for the task of that name."""
+    check(task, data_root)
 
     import numpy as np
     from torchvision.datasets import FashionMNIST
@@ -45,7 +47,7 @@ def load(data_root: Path) -> Examples:
             raise ValueError("unequal numbers of images and labels")
     except (EOFError, OSError, RuntimeError, AssertionError, ValueError) as error:  # as files are damaged, so it raises
         told = str(error) or type(error).__name__
-        raise _data_missing(data_root, f"has damaged files in {data_root / FOLDER} ({told})") from error
+        raise _data_missing(task, data_root, f"has damaged files in {data_root / FOLDER} ({told})") from error
     return Examples(
         train.data.numpy()[:, None],
         train.targets.numpy().astype(np.int64),
@@ -54,10 +56,10 @@ def load(data_root: Path) -> Examples:
     )
 
 
-def _data_missing(data_root: Path, problem: str) -> DataMissing:
+def _data_missing(task: str, data_root: Path, problem: str) -> DataMissing:
     return DataMissing(
         "task",
-        "fashion-mnist",
+        task,
         problem,
         "put the four files there, install Debian's package dataset-fashion-mnist, or run "
         f"python -c \"import torchvision; torchvision.datasets.FashionMNIST('{data_root}', download=True)\"",
@@ -117,6 +119,6 @@ TASK = Task(
     train_examples=60_000,
     test_examples=10_000,
     recipes=recipes(crop_padding=2),
-    load=load,
-    check=check,
+    load=partial(load, "fashion-mnist"),
+    check=partial(check, "fashion-mnist"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qcore.tasks import fashion_mnist
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+NAME = "fashion-mnist-14"
 TRAIN_EXAMPLES = 20_000
 
 
 def load(data_root: Path) -> Examples:
     """The first 20,000 training images and all 10,000 test images."""
-    whole = fashion_mnist.load(data_root)
+    whole = fashion_mnist.load(NAME, data_root)
     return Examples(
         mean_pooled(whole.train_inputs[:TRAIN_EXAMPLES]),
         whole.train_labels[:TRAIN_EXAMPLES],
@@ -40,7 +42,7 @@ def mean_pooled(images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.
 
 TASK = replace(
     fashion_mnist.TASK,
-    name="fashion-mnist-14",
+    name=NAME,
     title="Fashion-MNIST pooled to 14x14, 20,000 training images",
     input_shape=(1, 14, 14),
     mean=(0.2860,),
@@ -48,4 +50,5 @@ TASK = replace(
     train_examples=TRAIN_EXAMPLES,
     recipes=fashion_mnist.recipes(crop_padding=1),
     load=load,
+    check=partial(fashion_mnist.check, NAME),
 )

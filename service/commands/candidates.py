@@ -9,6 +9,7 @@ from qcore import InvalidInput, describe, get_task
 from searcher.request import DEFAULT_BIT_WIDTHS, MOST_PARAMETERS, parse_bit_widths
 from searcher.space import enumerate_candidates
 from service.output import number, print_json, print_table
+from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -19,7 +20,7 @@ def run(arguments: Namespace) -> int:
     budget = arguments.parameter_budget
     if not 1 <= budget <= MOST_PARAMETERS:
         raise InvalidInput("parameter_budget", budget, "is out of range", f"use 1 to {MOST_PARAMETERS}")
-    task = get_task(arguments.task)
+    task = get_task(arguments.task, load_settings().data_root)
     bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
     found = enumerate_candidates(
         task, budget, arguments.blocks, arguments.depths, arguments.widths, arguments.architectures

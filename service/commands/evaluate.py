@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Trains one architecture in float, retrains it at each of the bit widths, and prints the accuracies."""
-    task = get_task(arguments.task)
+    settings = load_settings()
+    task = get_task(arguments.task, settings.data_root)
     architecture = Architecture.parse(arguments.architecture)
     architecture.layers(task)
-    recipe = resolve_recipe(task, arguments.recipe)
+    recipe = resolve_recipe(task, arguments.recipe, settings.data_root)
     bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
     if not 0 <= arguments.seed < 2**31:
         raise InvalidInput("seed", arguments.seed, "is out of range", f"use 0 to {2**31 - 1}")
-    settings = load_settings()
     task.check(settings.data_root)
 
     from qcore import evaluate

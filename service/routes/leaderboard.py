@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from qcore import InvalidInput, get_task
 from searcher.leaderboard import task_leaderboard
 from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
-from service.dependencies import MOST_ID, Reading
+from service.dependencies import MOST_ID, Reading, SettingsOf
 from service.schemas import LeaderboardView
 
 router = APIRouter(tags=["leaderboard"])
@@ -16,6 +16,7 @@ router = APIRouter(tags=["leaderboard"])
 @router.get("/leaderboard")
 def get_leaderboard(
     session: Reading,
+    settings: SettingsOf,
     task: Annotated[str, Query(description="Name of a task, as GET /tasks lists them.", examples=["digits"])],
     recipe: Annotated[
         str | None,
@@ -26,8 +27,8 @@ def get_leaderboard(
     block: Annotated[str | None, Query(description="One block kind only.")] = None,
 ) -> LeaderboardView:
     """Every finished evaluation of a task and recipe, from whichever search, ranked by the first bit widths."""
-    found = get_task(task)
-    chosen = resolve_recipe(found, None if recipe is None else recipe_from_text(recipe))
+    found = get_task(task, settings.data_root)
+    chosen = resolve_recipe(found, None if recipe is None else recipe_from_text(recipe), settings.data_root)
     names = bit_widths.split(",")
     if block is not None and block not in found.blocks:
         remedy = f"use one of {', '.join(found.blocks)}"
@@ -35,4 +36,4 @@ def get_leaderboard(
     entries = task_leaderboard(
         session, found, chosen, parse_bit_widths(names), max_parameters=max_parameters, block=block
     )
-    return LeaderboardView.of(found.name, chosen, names, entries)
+    return LeaderboardView.of(found, chosen, names, entries)

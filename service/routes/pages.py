@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 from sqlalchemy.orm import Session
 
+from qcore import stored_task
 from searcher.leaderboard import search_leaderboard
 from searcher.progress import progress
 from searcher.searches import get_search, list_searches, search_recipe
@@ -44,7 +45,8 @@ def board(request: Request, session: Reading, search: ExistingSearch) -> object:
 
 def _board(session: Session, search: Search) -> dict[str, object]:
     entries = search_leaderboard(session, search)
+    task = stored_task(search.task, search.task_version)
     return {
         "search": SearchView.of(search, progress(session, search)),
-        "leaderboard": LeaderboardView.of(search.task, search_recipe(search), search.bit_widths, entries),
+        "leaderboard": LeaderboardView.of(task, search_recipe(search), search.bit_widths, entries),
     }

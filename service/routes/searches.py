@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from qcore import stored_task
 from searcher.leaderboard import search_leaderboard
 from searcher.progress import candidates_of, progress
 from searcher.request import SearchRequest, plan
@@ -17,7 +18,7 @@ router = APIRouter(tags=["searches"])
 @router.post("/search", status_code=201)
 def post_search(request: SearchRequest, session: Writing, settings: SettingsOf, response: Response) -> SearchView:
     """Starts a search: which architecture within the budget is best at the first of the bit widths?"""
-    resolved = plan(request)
+    resolved = plan(request, settings.data_root)
     if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
         resolved.task.check(settings.data_root)
     search = create_search(session, resolved)
@@ -60,4 +61,5 @@ def get_candidates(search: ExistingSearch, session: Reading) -> CandidateList:
 def get_search_leaderboard(search: ExistingSearch, session: Reading) -> LeaderboardView:
     """A search's candidates, ranked by validation accuracy at its first bit widths."""
     entries = search_leaderboard(session, search)
-    return LeaderboardView.of(search.task, search_recipe(search), search.bit_widths, entries)
+    task = stored_task(search.task, search.task_version)
+    return LeaderboardView.of(task, search_recipe(search), search.bit_widths, entries)

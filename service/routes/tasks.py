@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from qcore import TASKS, DataMissing, Task
+from qcore import DataMissing, Task, list_tasks
 from qcore.families import FAMILIES
 from service.dependencies import SettingsOf
 from service.schemas import DataView, RecipeView, TaskList, TaskView
@@ -13,8 +13,8 @@ router = APIRouter(tags=["tasks"])
 
 @router.get("/tasks")
 def get_tasks(settings: SettingsOf) -> TaskList:
-    """Tasks with their recipes and block kinds."""
-    return TaskList(tasks=[_view(task, settings) for task in TASKS.values()])
+    """Tasks with their recipes and block kinds; the image folders below the data root are among them."""
+    return TaskList(tasks=[_view(task, settings) for task in list_tasks(settings.data_root)])
 
 
 def _view(task: Task, settings: Settings) -> TaskView:
@@ -24,7 +24,9 @@ def _view(task: Task, settings: Settings) -> TaskView:
         title=task.title,
         input_shape=task.input_shape,
         classes=task.classes,
+        metric=task.metric,
         train_examples=task.train_examples,
+        validation_examples=task.validation_examples,
         test_examples=task.test_examples,
         blocks={block: FAMILIES[block].default_depths for block in task.blocks},
         default_blocks=task.default_blocks,

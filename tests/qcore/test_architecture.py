@@ -140,6 +140,7 @@ def test_fully_connected_networks_have_no_groups(block: str) -> None:
 def test_a_network_has_layers_for_the_tasks_it_suits_and_is_refused_for_the_others(task: str, block: str) -> None:
     architecture = Architecture(block, STEP[block] + 2, 4)
     suits = {"plain", "residual"} if task == "rings" else {"basic", "preact", "depthwise"}
+    suits = set() if task in ("imagenet", "voc2012", "voc2012-aug") else suits
     if block in suits:
         layers = architecture.layers(get_task(task))
         assert layers[0].shape == get_task(task).input_shape

@@ -19,7 +19,8 @@ for task in qcore.TASKS.values():
         for bits in ("float", "W2A2"):
             qcore.BitWidths.parse(bits)
         qcore.describe(qcore.Architecture.parse(qcore.families.FAMILIES[block].example), task)
-    qcore.stages_of(task, qcore.Architecture(task.blocks[0], 20, 8), task.recipes[0], 0, (qcore.FLOAT,))[0].key
+    example = qcore.Architecture.parse(qcore.families.FAMILIES[task.blocks[0]].example)
+    qcore.stages_of(task, example, task.recipes[0], 0, (qcore.FLOAT,))[0].key
 print(*sorted({"torch", "torchvision", "sklearn", "ray"} & set(sys.modules)))
 """
 

@@ -30,6 +30,7 @@ OTHER_VALUES = {
     "float_part": {
         "schedule": SCHEDULE,
         "batch_size": 64,
+        "augmentation": "scale-crop",
         "crop_padding": 2,
         "flip": False,
         "validation_share": 0.1,

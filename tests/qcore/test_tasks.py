@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from qcore import TASKS, DataMissing, InvalidInput, get_task
 from qcore.tasks import Examples, fashion_mnist, fashion_mnist_14
@@ -111,6 +111,7 @@ def test_missing_fashion_mnist_files_are_named_with_where_and_how_to_get_them(
         with pytest.raises(DataMissing) as raised:
             fails(tmp_path)
         assert raised.value.field == "task"
+        assert raised.value.value == name
         for file in IDX_FILES:
             assert (file in raised.value.problem) == (file in lacking)
         assert str(folder) in raised.value.problem
@@ -205,6 +206,49 @@ def test_a_damaged_cifar10_file_is_refused(file: str, tmp_path: Path, monkeypatc
     assert str(folder) in raised.value.problem
 
 
+def write_cifar100(data_root: Path, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One file per split, with coarse and fine labels, as Krizhevsky published them."""
+    folder = data_root / "cifar-100-python"
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: dict[str, Any]) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    def split(name: str, images: Images, labels: npt.NDArray[np.int64]) -> list[str]:
+        data = images.reshape(len(images), 3072)
+        coarse = (labels // 5 + 1).tolist()
+        return write(name, {"data": data, "coarse_labels": coarse, "fine_labels": labels.tolist()})
+
+    monkeypatch.setattr(CIFAR100, "train_list", [split("train", examples.train_inputs, examples.train_labels)])
+    monkeypatch.setattr(CIFAR100, "test_list", [split("test", examples.test_inputs, examples.test_labels)])
+    names = [f"class {index}" for index in range(100)]
+    _, md5 = write("meta", {"fine_label_names": names, "coarse_label_names": names[:20]})
+    monkeypatch.setattr(CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": md5})
+    return folder
+
+
+def test_cifar100_is_read_from_the_published_files_with_its_fine_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = random_examples(15, 4, (3, 32, 32))
+    folder = write_cifar100(tmp_path, expected, monkeypatch)
+    task = get_task("cifar100")
+    assert (task.classes, task.train_examples, task.test_examples) == (100, 50_000, 10_000)
+    task.check(tmp_path)
+    assert_equal(task.load(tmp_path), expected)
+    content = bytearray((folder / "test").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "test").write_bytes(content)
+    with pytest.raises(DataMissing, match="damaged files"):
+        task.load(tmp_path)
+    (folder / "test").unlink()
+    with pytest.raises(DataMissing, match="'cifar100' lacks test in ") as raised:
+        task.check(tmp_path)
+    assert "cifar-100-python.tar.gz" in raised.value.remedy
+    assert f"CIFAR100('{tmp_path}', download=True)" in raised.value.remedy
+
+
 def test_every_fifth_of_the_librarys_digits_is_a_test_image_scaled_to_whole_bytes() -> None:
     from sklearn.datasets import load_digits
 
@@ -227,7 +271,7 @@ def available(name: str, data_root: Path) -> Examples:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", sorted(set(TASKS) - {"cifar10"}))
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist", "fashion-mnist-14", "rings"])
 def test_data_are_as_their_task_declares_them(name: str, tmp_path: Path) -> None:
     task, found = get_task(name), available(name, tmp_path)
     assert found.train_inputs.shape == (task.train_examples, *task.input_shape)
@@ -251,7 +295,7 @@ def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidInput) as raised:
         get_task("mnist")
     assert raised.value.field == "task"
-    assert raised.value.remedy == "use one of digits, fashion-mnist, fashion-mnist-14, cifar10, rings"
+    assert raised.value.remedy == f"use one of {', '.join(TASKS)}, or images/<folder> for your own images"
 
 
 @pytest.mark.parametrize("name", TASKS)

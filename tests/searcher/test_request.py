@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,6 +184,53 @@ def test_a_recipe_that_holds_nothing_out_is_refused_by_name_and_its_remedy_works
     planned = plan(_request(task="cifar10", parameter_budget=100_000, recipe=fixed))
     assert planned.recipe.float_part.validation_share == 0.1
     assert planned.recipe.float_part.schedule.epochs == 200
+
+
+@pytest.mark.parametrize(
+    ("task", "float_part", "setting", "remedy"),
+    [
+        ("cifar10", {"augmentation": "scale-crop"}, "augmentation", "use crop-flip"),
+        ("imagenet", {"augmentation": "crop-flip"}, "augmentation", "use random-resized-crop"),
+        ("imagenet", {"crop_padding": 4}, "crop_padding", "leave it out"),
+        ("rings", {"crop_padding": 4}, "crop_padding", "leave it out"),
+    ],
+)
+def test_augmentations_that_do_not_suit_a_tasks_inputs_are_refused(
+    task: str, float_part: dict[str, Any], setting: str, remedy: str
+) -> None:
+    refused = _refusal(task=task, parameter_budget=1_000_000, recipe={"float_part": float_part})
+    assert refused.field == f"recipe.float_part.{setting}"
+    assert refused.value == float_part[setting]
+    assert refused.remedy == remedy
+
+
+def _image_folder(data_root: Path, *splits: str) -> None:
+    for split in splits:
+        for each in ("a", "b"):
+            folder = data_root / "images/parts" / split / each
+            folder.mkdir(parents=True)
+            for index in range(20):
+                (folder / f"{index}.png").write_bytes(b"never opened")
+
+
+def test_a_search_is_planned_for_the_users_own_images_from_their_names_alone(tmp_path: Path) -> None:
+    _image_folder(tmp_path, "")
+    request = _request(task="images/parts@16")
+    planned = plan(request, tmp_path)
+    assert (planned.task.name, planned.task.classes, planned.task.train_examples) == ("images/parts@16", 2, 32)
+    assert {each.block for each in planned.candidates} == {"basic", "preact", "depthwise"}
+    assert planned.candidates[0].layers(planned.task)[0].shape == (3, 16, 16)
+    with pytest.raises(InvalidInput, match="is not a task"):
+        plan(request)
+
+
+def test_a_validation_split_of_its_own_takes_the_place_of_a_held_out_share(tmp_path: Path) -> None:
+    request = _request(task="images/parts", recipe={"float_part": {"validation_share": 0}})
+    _image_folder(tmp_path, "train")
+    with pytest.raises(InvalidInput, match="leaves nothing to rank by"):
+        plan(request, tmp_path)
+    _image_folder(tmp_path, "val")
+    assert plan(request, tmp_path).task.validation_examples == 40
 
 
 def test_a_recipe_is_found_by_its_name() -> None:

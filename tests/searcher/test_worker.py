@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from building import claim, end_lease, kinds, post, recipe, rows, stages_of, status_of
+from PIL import Image
 from sqlalchemy import text
 
 from qcore import Architecture, BitWidths, evaluate, get_task
@@ -25,7 +27,8 @@ from searcher.database import Database
 from searcher.execution import Executor
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import Lease
-from searcher.searches import search_recipe
+from searcher.request import SearchRequest, plan
+from searcher.searches import create_search, search_recipe
 from searcher.tables import CurvePoint, Evaluation, Event, Proposal, Search, Stage
 from searcher.tables import Worker as WorkerRow
 from searcher.worker import Worker
@@ -217,6 +220,60 @@ def test_missing_data_fails_the_evaluation_with_its_remedy_and_ends_the_search(
     assert "cifar-10-python.tar.gz" in evaluation.error
     assert status_of(sqlite_database, search_id) == "finished"
     assert kinds(sqlite_database, search_id)[-2:] == ["evaluation_failed", "search_finished"]
+
+
+def _write_parts(data_root: Path, count: int = 30) -> None:
+    random = np.random.default_rng(0)
+    for label, name in enumerate(["bolt", "nut"]):
+        folder = data_root / "images" / "parts" / name
+        folder.mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(100 * label, 100 * label + 100, (9, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index:02}.png")
+
+
+def test_a_search_over_the_users_own_images_is_trained_on_a_host_that_has_the_same_ones(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    worker, data_root = _worker(sqlite_database, tmp_path), tmp_path / "datasets"
+    for count in (30, 40):  # the second time other images, for the worker that has read the first ones
+        for host in (tmp_path / "server", data_root):
+            shutil.rmtree(host, ignore_errors=True)
+            _write_parts(host, count)
+        request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
+        with sqlite_database.write() as session:
+            search_id = create_search(session, plan(request, tmp_path / "server")).id
+        _run_to_end(worker)
+        assert status_of(sqlite_database, search_id) == "finished"
+        with sqlite_database.read() as session:
+            (entry,) = search_leaderboard(session, session.get_one(Search, search_id))
+        found = evaluate(
+            Architecture.parse("basic-L8-D3"),
+            get_task("images/parts@8", data_root),
+            [BitWidths(2, 2)],
+            recipe=_recipe_of(sqlite_database, search_id),
+            data_root=data_root,
+        )
+        expected = {
+            str(stage.bit_widths): (result.validation_accuracy, result.test_accuracy) for stage, result in found
+        }
+        assert {bits: (each.validation, each.test) for bits, each in entry.accuracy.items()} == expected
+
+
+def test_a_host_with_other_images_than_the_search_was_posted_for_trains_on_none_of_them(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    _write_parts(tmp_path / "server")
+    _write_parts(tmp_path / "datasets", 29)
+    request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
+    with sqlite_database.write() as session:
+        create_search(session, plan(request, tmp_path / "server"))
+    _run_to_end(_worker(sqlite_database, tmp_path))
+    (evaluation,) = rows(sqlite_database, Evaluation)
+    assert evaluation.status == "failed"
+    assert evaluation.error is not None
+    assert "has other images than asked for" in evaluation.error
+    assert str(tmp_path / "datasets/images/parts") in evaluation.error
 
 
 def _recorder(monkeypatch: pytest.MonkeyPatch, after: Callable[[Stage, int], None]) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from qcore import TASKS
 from searcher import tables
 from searcher.database import Database
 from service.app import create_app
@@ -140,6 +141,9 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "seeds": list(range(32)), "widths": list(range(3, 103)), "parameter_budget": 10**8}, "seeds"),
     ({**BODY, "colour": "red"}, "colour"),
     ({"task": "cifar10", "parameter_budget": 1_100_000}, "task"),
+    ({"task": "images/nowhere", "parameter_budget": 20_000}, "task"),
+    ({"task": "images/../..", "parameter_budget": 20_000}, "task"),
+    ({**BODY, "recipe": {"float_part": {"augmentation": "scale-crop"}}}, "recipe.float_part.augmentation"),
 ]
 
 
@@ -221,11 +225,50 @@ def test_a_leaderboard_of_nothing_known_is_a_problem(client: TestClient, query: 
 def test_tasks_say_whether_their_data_is_there(client: TestClient) -> None:
     tasks = {task["name"]: task for task in client.get("/tasks").json()["tasks"]}
 
-    assert set(tasks) == {"digits", "fashion-mnist", "fashion-mnist-14", "cifar10", "rings"}
+    assert set(tasks) == set(TASKS)
     assert tasks["digits"]["data"] == {"ready": True, "remedy": None}
     assert tasks["cifar10"]["data"]["ready"] is False
     assert "data_batch_1" in tasks["cifar10"]["data"]["remedy"]
     assert tasks["rings"]["blocks"].keys() == {"plain", "residual"}
+
+
+def write_parts(data_root: Path, count: int = 30) -> Path:
+    folder = data_root / "images" / "parts"
+    for each in ("bolt", "nut", "washer"):
+        (folder / each).mkdir(parents=True)
+        for index in range(count):
+            (folder / each / f"{index}.jpg").write_bytes(b"of " + each.encode())
+    return folder
+
+
+def test_the_users_own_images_are_a_task_like_others(client: TestClient, tmp_path: Path) -> None:
+    write_parts(tmp_path / "datasets")
+
+    tasks = {task["name"]: task for task in client.get("/tasks").json()["tasks"]}
+    posted = client.post("/search", json={**BODY, "task": "images/parts@16"})
+
+    assert tasks["images/parts"]["data"] == {"ready": True, "remedy": None}
+    assert (tasks["images/parts"]["classes"], tasks["images/parts"]["metric"]) == (3, "accuracy")
+    assert posted.status_code == 201
+    assert posted.json()["task"] == "images/parts@16"
+    assert client.get("/leaderboard", params={"task": "images/parts@16"}).json()["entries"] == []
+    for path in ("images/..", "images/nowhere", "/etc", "images/../../etc"):
+        problem = client.post("/search", json={**BODY, "task": path})
+        assert problem.status_code == 422
+        assert [error["field"] for error in problem.json()["errors"]] == ["task"], path
+
+
+def test_a_search_outlives_the_images_it_was_posted_for(client: TestClient, tmp_path: Path) -> None:
+    folder = write_parts(tmp_path / "datasets")
+    search = client.post("/search", json={**BODY, "task": "images/parts"}).json()
+    before = client.get(search["links"]["candidates"]).json()
+
+    folder.rename(tmp_path / "elsewhere")
+
+    assert client.get(search["links"]["candidates"]).json() == before
+    assert client.get(search["links"]["leaderboard"]).status_code == 200
+    assert client.get(search["links"]["page"]).status_code == 200
+    assert client.post("/search", json={**BODY, "task": "images/parts"}).status_code == 422
 
 
 def test_health_names_the_service(client: TestClient) -> None:

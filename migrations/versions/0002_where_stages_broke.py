@@ -1,0 +1,17 @@
+"""Diverged stages say where they broke first."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("stages", sa.Column("divergence", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("stages", "divergence")
