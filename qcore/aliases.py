@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from qcore.errors import InvalidInput
+
 CIFAR_DEPTHS, CIFAR_WIDTH, MOST_TIMES = (20, 32, 44, 56, 110), 16, 10
 TABLE_1 = {
     "resnet18-x1.4": "imagenet-preact-L18-D90-B2.2.2.2",
@@ -19,19 +21,27 @@ TABLE_1 = {
     "resnet101": "imagenet-bottleneck-L101-D64-B3.4.23.3",
 }
 """Unlike torchvision's networks of such names, the paper's have pre-activation blocks."""
+CIFAR = {
+    f"resnet{depth}{suffix}": f"basic-L{depth}-D{CIFAR_WIDTH * times}"
+    for depth in CIFAR_DEPTHS
+    for suffix, times in [("", 1), *((f"-x{times}", times) for times in range(1, MOST_TIMES + 1))]
+}
+ALIASES = CIFAR | TABLE_1
 
-_CIFAR = re.compile(r"resnet([1-9]\d{1,2})(?:-x([1-9]\d?))?", re.ASCII)
+_ALIAS_LIKE = re.compile(r"resnet\d.*", re.ASCII | re.DOTALL)
 
 
 def canonical_name(name: str) -> str:
-    """The canonical name that an alias stands for; any other text as it is.
+    """The canonical name that an alias stands for; a text that looks like none as it is.
+
+    Raises:
+        InvalidInput: for a ``resnet...`` that is no alias.
 
     >>> canonical_name("resnet20-x2")
     'basic-L20-D32'
     """
-    if name in TABLE_1:
-        return TABLE_1[name]
-    match = _CIFAR.fullmatch(name)
-    if match is None or int(match[1]) not in CIFAR_DEPTHS or int(match[2] or 1) > MOST_TIMES:
-        return name
-    return f"basic-L{match[1]}-D{CIFAR_WIDTH * int(match[2] or 1)}"
+    if name not in ALIASES and _ALIAS_LIKE.fullmatch(name):
+        depths = ", ".join(map(str, CIFAR_DEPTHS))
+        remedy = f"use resnet with {depths}, alone or with -x1 to -x{MOST_TIMES}; or {', '.join(TABLE_1)}"
+        raise InvalidInput("architecture", name, "is not an alias", remedy)
+    return ALIASES.get(name, name)

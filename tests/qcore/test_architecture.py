@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcore import TASKS, Architecture, InvalidInput, get_task
+from qcore.aliases import TABLE_1
+from qcore.cost import parameters
+from qcore.families import FAMILIES
 
 # Layers per block, and how many more the smallest network has: L = step * B + 2 with B >= 1.
 STEP = {"basic": 6, "preact": 6, "depthwise": 9, "plain": 1, "residual": 1}
@@ -16,9 +21,15 @@ STEP = {"basic": 6, "preact": 6, "depthwise": 9, "plain": 1, "residual": 1}
 
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
-    block = draw(st.sampled_from(sorted(STEP)))
-    blocks = draw(st.integers(1, 1200 // STEP[block]))
-    return Architecture(block, STEP[block] * blocks + 2, draw(st.integers(3, 8192)))
+    block = draw(st.sampled_from(sorted(FAMILIES)))
+    if block.endswith("mobilenetv2"):
+        hundredths = 5 * draw(st.integers(1, 160))
+        return Architecture(block, *FAMILIES[block].size(FAMILIES[block].default_depths[0], hundredths))
+    width = draw(st.integers(3, 8192))
+    if block.startswith("imagenet"):
+        blocks = draw(st.lists(st.integers(1, 90), min_size=4, max_size=4))
+        return Architecture(block, (2 if block.endswith("preact") else 3) * sum(blocks) + 2, width, tuple(blocks))
+    return Architecture(block, STEP[block] * draw(st.integers(1, 1200 // STEP[block])) + 2, width)
 
 
 @given(architectures())
@@ -60,6 +71,39 @@ def test_a_refused_depth_names_the_nearest_depths_that_exist(block: str) -> None
     ("name", "field", "remedy"),
     [
         ("bottleneck-L50-D64", "block", "basic, preact, depthwise, plain, residual"),
+        ("vgg16-x0.5", "block", "basic, preact, depthwise, plain, residual, mobilenetv2"),
+        ("imagenet-preact-L34-D64", "architecture", "e.g. imagenet-preact-L18-D64-B2.2.2.2"),
+        ("imagenet-preact-L34-D64-B3.4.6.3.", "architecture", "e.g. imagenet-preact-L18-D64-B2.2.2.2"),
+        ("imagenet-preact-L34-D64-B03.4.6.3", "architecture", "e.g. imagenet-preact-L18-D64-B2.2.2.2"),
+        ("imagenet-preact-L34-D64-B3.4.6", "blocks_per_group", "e.g. B2.2.2.2"),
+        ("imagenet-preact-L34-D64-B3.4.6.2.1", "blocks_per_group", "e.g. B2.2.2.2"),
+        ("imagenet-preact-L36-D64-B3.4.6.3", "depth", "L34"),
+        ("imagenet-bottleneck-L34-D64-B3.4.6.3", "depth", "L50"),
+        ("imagenet-preact-L1602-D64-B200.200.200.200", "depth", "use 1 to 1202"),
+        ("imagenet-preact-L34-D2-B3.4.6.3", "width", "use 3 to 8192"),
+        ("basic-L14-D40-B2.2.2", "architecture", "e.g. basic-L14-D40"),
+        ("basic-x0.5", "architecture", "e.g. basic-L14-D40"),
+        ("mobilenetv2-L53-D32", "architecture", "e.g. mobilenetv2-x0.5"),
+        ("mobilenetv2-x", "architecture", "e.g. basic-L14-D40"),
+        ("mobilenetv2-x.", "architecture", "e.g. mobilenetv2-x0.5"),
+        ("mobilenetv2-x0.5.", "architecture", "e.g. mobilenetv2-x0.5"),
+        ("mobilenetv2-x1e0", "architecture", "e.g. mobilenetv2-x0.5"),
+        ("mobilenetv2-x٠.٥", "architecture", "e.g. basic-L14-D40"),
+        ("mobilenetv2-x0.50", "architecture", "use mobilenetv2-x0.5"),
+        ("mobilenetv2-x.5", "architecture", "use mobilenetv2-x0.5"),
+        ("mobilenetv2-x00.5", "architecture", "use mobilenetv2-x0.5"),
+        ("mobilenetv2-x1", "architecture", "use mobilenetv2-x1.0"),
+        ("deeplabv3-mobilenetv2-x1.", "architecture", "use deeplabv3-mobilenetv2-x1.0"),
+        ("mobilenetv2-x0.33", "multiplier", "use x0.3 or x0.35"),
+        ("mobilenetv2-x0.999", "multiplier", "use x0.95 or x1.0"),
+        ("mobilenetv2-x0.0", "multiplier", "use 0.05 to 8.0"),
+        ("mobilenetv2-x8.05", "multiplier", "use 0.05 to 8.0"),
+        ("resnet21", "architecture", "20, 32, 44, 56, 110"),
+        ("resnet20-x0", "architecture", "-x1 to -x10"),
+        ("resnet20-x11", "architecture", "-x1 to -x10"),
+        ("resnet50-x1.4", "architecture", "resnet50-x1.3"),
+        ("ResNet20", "architecture", "e.g. resnet20-x2"),
+        ("128-4", "architecture", "e.g. basic-L14-D40"),
         ("basic-L15-D40", "depth", "L14 or L20"),
         ("depthwise-L14-D40", "depth", "L11 or L20"),
         ("plain-L2-D40", "depth", "L3 or L4"),
@@ -128,6 +172,46 @@ def test_parsing_either_refuses_a_text_as_invalid_input_or_takes_it_as_its_canon
 )
 def test_convolutional_networks_have_three_groups_of_the_blocks_that_table_5_prints(name: str, blocks: int) -> None:
     assert Architecture.parse(name).blocks_per_group == (blocks, blocks, blocks)
+
+
+def test_aliases_of_cifar_networks_stand_for_basic_blocks_of_so_many_times_16_channels() -> None:
+    for depth in (20, 32, 44, 56, 110):
+        assert Architecture.parse(f"resnet{depth}") == Architecture("basic", depth, 16)
+        for times in range(1, 11):
+            assert Architecture.parse(f"resnet{depth}-x{times}").name == f"basic-L{depth}-D{16 * times}"
+
+
+@pytest.mark.parametrize("alias", sorted(TABLE_1))
+def test_aliases_of_table_1_stand_for_canonical_names(alias: str) -> None:
+    assert Architecture.parse(alias).name == TABLE_1[alias]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("mobilenetv2", 53, 32), "multiplier"),
+        (("mobilenetv2", 53, 24, (100,)), "width"),
+        (("mobilenetv2", 52, 32, (100,)), "depth"),
+        (("mobilenetv2", 53, 32, (99,)), "multiplier"),
+        (("imagenet-preact", 34, 64), "blocks_per_group"),
+        (("imagenet-preact", 34, 64, (3, 4, 6, 0)), "blocks_per_group"),
+        (("imagenet-preact", 36, 64, (3, 4, 6, 3)), "depth"),
+    ],
+)
+def test_a_size_whose_parts_contradict_each_other_is_refused(arguments: tuple[Any, ...], field: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        Architecture(*arguments)
+    assert raised.value.field == field
+
+
+@pytest.mark.parametrize("block", ["mobilenetv2", "deeplabv3-mobilenetv2"])
+@pytest.mark.parametrize("side", [32, 65])
+def test_parameters_rise_with_every_step_of_the_multiplier(block: str, side: int) -> None:
+    family = FAMILIES[block]
+    task = replace(get_task("cifar10"), input_shape=(3, side, side), classes=2, blocks=(block,))
+    sizes = [Architecture(block, *family.size(family.default_depths[0], scale)) for scale in family.scales]
+    counts = [parameters(each.layers(task)) for each in sizes]
+    assert counts == sorted(set(counts))  # hence no two names for one network
 
 
 @pytest.mark.parametrize("block", ["plain", "residual"])

@@ -64,6 +64,16 @@ def test_the_engine_chooses_one_of_the_remaining_and_the_same_for_the_same_argum
     assert ENGINE.choose(remaining, trials, seed) == chosen
 
 
+def test_networks_of_one_depth_and_width_are_told_apart_by_what_else_their_names_say() -> None:
+    names = [f"mobilenetv2-x{multiplier}" for multiplier in (0.45, 0.5, 0.55, 0.6)]
+    names += [f"imagenet-preact-L18-D{width}-B{blocks}" for width in (8, 9) for blocks in ("2.2.2.2", "1.3.2.2")]
+    space = [Architecture.parse(name) for name in names]
+    assert {each.width for each in space[:3]} == {16}
+    # Of several at one place only the first would ever be the nearest.
+    chosen = {ENGINE.choose(space, [], seed) for seed in range(60)}
+    assert chosen == set(space)
+
+
 def test_the_engine_takes_the_only_candidate() -> None:
     for seed in range(5):
         assert ENGINE.choose([SPACE[7]], [], seed) == SPACE[7]

@@ -90,6 +90,10 @@ def test_the_bounds_themselves_are_taken() -> None:
         ({"blocks": []}, ("blocks",)),
         ({"blocks": "basic"}, ("blocks",)),
         ({"depths": []}, ("depths",)),
+        ({"architectures": []}, ("architectures",)),
+        ({"architectures": ["basic-L8-D4"] * 1001}, ("architectures",)),
+        ({"architectures": "basic-L8-D4"}, ("architectures",)),
+        ({"architectures": ["basic-L8-D4" + "0" * 60]}, ("architectures", 0)),
         ({"depths": list(range(101))}, ("depths",)),
         ({"widths": []}, ("widths",)),
         ({"seeds": []}, ("seeds",)),
@@ -236,6 +240,13 @@ def test_a_validation_split_of_its_own_takes_the_place_of_a_held_out_share(tmp_p
 def test_a_recipe_is_found_by_its_name() -> None:
     assert plan(_request(recipe="paper")).recipe == DIGITS.recipe("paper")
     assert plan(_request(recipe={"name": "paper"})).recipe == DIGITS.recipe("paper")
+
+
+def test_architectures_by_name_are_the_candidates() -> None:
+    planned = plan(_request(architectures=["basic-L8-D4", "mobilenetv2-x0.05"], parameter_budget=100_000))
+    assert planned.candidates == (Architecture("basic", 8, 4), Architecture("mobilenetv2", 53, 8, (5,)))
+    assert _refusal(architectures=["basic-L8-D4"], blocks=["basic"]).field == "blocks"
+    assert _refusal(architectures=["resnet20-x2"]).value == "resnet20-x2"
 
 
 def test_overrides_change_only_what_they_name() -> None:

@@ -32,6 +32,7 @@ from searcher import leases, results
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import LeaseLost
 from searcher.progress import Progress, candidates_of, progress
+from searcher.proposals import propose_next
 from searcher.searches import cancel_search, evaluations_left, get_search, list_searches, settle, unproposed_candidates
 from searcher.tables import Candidate, CurvePoint, Evaluation, Event, Proposal, Search, Stage
 
@@ -529,6 +530,31 @@ def test_an_epoch_that_is_recorded_again_is_there_once(database: Database) -> No
     points = rows(database, CurvePoint)
     assert [(point.epoch, point.train_loss) for point in points] == [(1, 2.0), (2, None)]
     assert stages_of(database, lease.evaluation_id)["float"].epochs_done == 2
+
+
+def test_what_block_depth_and_width_do_not_say_of_a_candidate_survives_the_tables(database: Database) -> None:
+    names = ["mobilenetv2-x0.05", "mobilenetv2-x0.1", "basic-L8-D3"]
+    search_id = post(database, architectures=names, blocks=None, depths=None, widths=None, parameter_budget=200_000)
+    while propose_next(database):
+        pass
+    assert work_all(database) == 3
+    assert status_of(database, search_id) == "finished"
+    keys = {
+        stage.key for evaluation in rows(database, Evaluation) for stage in stages_of(database, evaluation.id).values()
+    }
+    planned = search_plan(architectures=names, blocks=None, depths=None, widths=None, parameter_budget=200_000)
+    expected = [
+        planned_stages(planned.task, each, planned.recipe, 0, planned.bit_widths) for each in planned.candidates
+    ]
+    assert keys == {stage.key for stages in expected for stage in stages}
+    with database.read() as session:
+        entries = search_leaderboard(session, session.get_one(Search, search_id))
+    assert sorted(entry.architecture for entry in entries) == sorted(names)
+    assert {entry.architecture: (entry.block, entry.depth, entry.width) for entry in entries} == {
+        "mobilenetv2-x0.05": ("mobilenetv2", 53, 8),
+        "mobilenetv2-x0.1": ("mobilenetv2", 53, 8),
+        "basic-L8-D3": ("basic", 8, 3),
+    }
 
 
 def test_searches_are_listed_newest_first_in_pages(sqlite_database: Database) -> None:

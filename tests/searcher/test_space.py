@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -84,6 +85,96 @@ def test_the_width_of_a_candidate_never_exceeds_the_widest_there_is() -> None:
     assert _names("rings", 10**9, blocks=["plain"], depths=[3]) == ["plain-L3-D8192"]
 
 
+MOBILENETS = [f"mobilenetv2-x{hundredths / 100}" for hundredths in range(5, 805, 5)]
+
+
+@settings(deadline=None, max_examples=15)
+@given(budget=st.integers(72_000, 5_000_000))
+def test_the_widest_multiplier_within_the_budget_is_the_candidate(budget: int) -> None:
+    fitting = [name for name in MOBILENETS if parameters(Architecture.parse(name).layers(DIGITS)) <= budget]
+    assert _names("digits", budget, blocks=["mobilenetv2"]) == fitting[-1:]
+
+
+def test_multipliers_whose_first_layer_has_a_given_width_are_candidates() -> None:
+    expected = [name for name in MOBILENETS if Architecture.parse(name).width in (8, 24)]
+    assert _names("digits", 10**8, blocks=["mobilenetv2"], widths=[24, 8]) == expected
+    assert {name[-4:] for name in expected} > {"x0.1", "0.75"}
+
+
+def test_a_width_that_no_multiplier_gives_is_refused_with_those_that_one_does() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        _names("digits", 10**6, blocks=["mobilenetv2"], widths=[17])
+    assert (refused.value.field, refused.value.value) == ("widths", [17])
+    assert refused.value.remedy.startswith("use 8, 16, 24, 32, ")
+
+
+@pytest.mark.parametrize("budget", [100_000, 25_600_000])
+def test_networks_for_large_images_have_the_block_lists_of_table_1_at_the_widest_that_fits(budget: int) -> None:
+    lists = {
+        "imagenet-preact": {18: "2.2.2.2", 26: "3.3.3.3", 34: "3.4.6.3"},
+        "imagenet-bottleneck": {44: "3.4.5.2", 50: "3.4.6.3", 101: "3.4.23.3"},
+    }
+    task = replace(DIGITS, input_shape=(3, 224, 224), classes=1000, blocks=("mobilenetv2", *lists))
+    found = [each.name for each in enumerate_candidates(task, budget, list(lists))]
+    wider = []
+    for block, by_depth in lists.items():
+        for depth, blocks in by_depth.items():
+            fitting = [
+                name
+                for width in range(3, 100)
+                if parameters(Architecture.parse(name := f"{block}-L{depth}-D{width}-B{blocks}").layers(task)) <= budget
+            ]
+            wider += fitting[-1:]
+    assert found == wider
+    if budget == 25_600_000:
+        assert "imagenet-bottleneck-L50-D64-B3.4.6.3" in found
+        assert {each.block for each in enumerate_candidates(task, budget)} == {"mobilenetv2", *lists}
+
+
+def test_a_search_that_names_no_blocks_takes_those_with_a_choice_of_depths() -> None:
+    assert "mobilenetv2" in DIGITS.blocks
+    assert {each.block for each in enumerate_candidates(DIGITS, 10**6)} == {"basic", "preact", "depthwise"}
+
+
+WIDE = _parameters("basic", 20, 32)
+
+
+def test_named_architectures_are_the_candidates_in_their_order() -> None:
+    names = ["mobilenetv2-x0.1", "resnet20", "basic-L8-D3"]
+    assert _names("digits", 10**6, architectures=names) == ["mobilenetv2-x0.1", "basic-L20-D16", "basic-L8-D3"]
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "problem", "remedy"),
+    [
+        (["resnet20", "basic-L20-D16"], "basic-L20-D16", "is resnet20 again", "name each once"),
+        (["resnet20", "resnet20-x1"], "resnet20-x1", "is resnet20 again", "name each once"),
+        (["resnet20", "resnet20"], "resnet20", "is there twice", "name each once"),
+        (["basic-L8-D3", "basic"], "basic", "is not a name", "<block>-L<depth>-D<width>"),
+        (["basic-L9-D3"], "basic-L9-D3", "depth 9 does not exist", "L8 or L14"),
+        (["mobilenetv2-x0.50"], "mobilenetv2-x0.50", "is not the canonical name", "use mobilenetv2-x0.5"),
+        (["plain-L4-D8"], "plain-L4-D8", "does not suit task digits", "use one of basic"),
+        (["resnet34"], "resnet34", "does not suit task digits", "use one of basic"),
+        (["resnet20-x2"], "resnet20-x2", f"has {WIDE} parameters, more than the budget of 500000", f"to {WIDE}"),
+    ],
+)
+def test_named_architectures_that_cannot_be_candidates_are_refused_by_name(
+    names: list[str], value: str, problem: str, remedy: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        _names("digits", 500_000, architectures=names)
+    assert (refused.value.field, refused.value.value) == ("architectures", value)
+    assert problem in refused.value.problem
+    assert remedy in refused.value.remedy
+
+
+@pytest.mark.parametrize("beside", [{"blocks": ["basic"]}, {"depths": [8]}, {"widths": [3]}])
+def test_architectures_exclude_blocks_depths_and_widths(beside: dict[str, list[int] | list[str]]) -> None:
+    with pytest.raises(InvalidInput, match="architectures") as refused:
+        _names("digits", 10**6, architectures=["basic-L8-D3"], **beside)
+    assert {refused.value.field: refused.value.value} == beside
+
+
 def test_given_widths_and_depths_may_repeat_and_come_in_any_order() -> None:
     names = _names("digits", 50_000, blocks=["basic", "basic"], depths=[14, 8, 14], widths=[5, 3, 5])
     assert names == ["basic-L8-D3", "basic-L8-D5", "basic-L14-D3", "basic-L14-D5"]
@@ -107,6 +198,7 @@ def test_depths_beside_the_default_ones_are_candidates_too() -> None:
         ({"depths": [9]}, "depths", 9, "depthwise has L11, L20"),
         ({"depths": [0]}, "depths", 0, "basic has L8"),
         ({"depths": [-4]}, "depths", -4, "basic has L8"),
+        ({"blocks": ["mobilenetv2"], "depths": [20]}, "depths", [20], "mobilenetv2 has L53 only"),
         ({"depths": [10**9 * 6 + 2]}, "depths", 10**9 * 6 + 2, "basic has L8"),
         ({"blocks": ["basic", "depthwise"], "depths": [8]}, "depths", [8], "depthwise has L11, L20"),
         ({"blocks": ["basic"], "depths": [8, 11]}, "depths", 11, "basic has L8"),
@@ -131,6 +223,8 @@ def test_a_choice_that_does_not_exist_is_refused_with_field_and_remedy(
         ("digits", {}),
         ("rings", {}),
         ("digits", {"blocks": ["depthwise"]}),
+        ("digits", {"blocks": ["mobilenetv2"]}),
+        ("digits", {"blocks": ["mobilenetv2"], "widths": [16, 24]}),
         ("digits", {"depths": [14, 20]}),
         ("digits", {"widths": [9, 7, 30]}),
         ("rings", {"blocks": ["residual"], "depths": [5], "widths": [10]}),

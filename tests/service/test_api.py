@@ -60,6 +60,25 @@ def test_candidates_are_all_within_the_budget_and_described(client: TestClient) 
     assert all(each["evaluations"] == [] for each in candidates)
 
 
+def test_named_architectures_are_the_candidates_and_keep_their_names(client: TestClient) -> None:
+    names = ["mobilenetv2-x0.05", "resnet20"]
+    body = {"task": "digits", "parameter_budget": 300_000, "architectures": names}
+    search = client.post("/search", json=body).json()
+
+    candidates = client.get(search["links"]["candidates"]).json()["candidates"]
+
+    assert [each["costs"]["architecture"] for each in candidates] == ["mobilenetv2-x0.05", "basic-L20-D16"]
+    assert [each["costs"]["depth"] for each in candidates] == [53, 20]
+
+
+def test_tasks_say_which_blocks_suit_and_which_a_search_takes(client: TestClient) -> None:
+    tasks = {each["name"]: each for each in client.get("/tasks").json()["tasks"]}
+
+    assert tasks["digits"]["blocks"]["mobilenetv2"] == [53]
+    assert tasks["digits"]["default_blocks"] == ["basic", "preact", "depthwise"]
+    assert tasks["rings"]["default_blocks"] == [*tasks["rings"]["blocks"]] == ["plain", "residual"]
+
+
 def test_searches_are_listed_newest_first_and_page_by_page(client: TestClient) -> None:
     ids = [client.post("/search", json=BODY).json()["id"] for _ in range(3)]
 
@@ -127,6 +146,9 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "blocks": []}, "blocks"),
     ({**BODY, "depths": [9]}, "depths"),
     ({**BODY, "widths": [1]}, "widths"),
+    ({**BODY, "architectures": []}, "architectures"),
+    ({**BODY, "architectures": ["resnet20-x2"]}, "architectures"),
+    ({**BODY, "architectures": ["basic-L8-D3"], "depths": [8]}, "depths"),
     ({**BODY, "engine": "magic"}, "engine"),
     ({**BODY, "max_evaluations": 0}, "max_evaluations"),
     ({**BODY, "seeds": [-1]}, "seeds.0"),

@@ -58,6 +58,28 @@ def test_candidates_are_the_widest_within_the_budget(capsys: pytest.CaptureFixtu
     assert len({(each["block"], each["depth"]) for each in found}) == len(found) == 21
 
 
+def test_describe_takes_aliases_and_prints_the_canonical_name(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, "describe", "resnet20-x2", "--task", "cifar10")
+    assert found == printed(capsys, "describe", "basic-L20-D32", "--task", "cifar10")
+    assert found["architecture"] == "basic-L20-D32"
+
+
+def test_candidates_are_the_named_architectures(capsys: pytest.CaptureFixture[str]) -> None:
+    names = "mobilenetv2-x0.5,resnet20"
+    found = printed(
+        capsys, "candidates", "--task", "cifar10", "--parameter-budget", "1000000", "--architectures", names
+    )
+    assert [each["architecture"] for each in found] == ["mobilenetv2-x0.5", "basic-L20-D16"]
+
+
+def test_evaluate_trains_mobilenetv2(capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
+    recipe = json.dumps({"float_part": {**schedule, "batch_size": 512}, "retraining": schedule})
+    arguments = ["--task", "digits", "--bit-widths", "W2A2", "--recipe", recipe]
+    found = printed(capsys, "evaluate", "mobilenetv2-x0.05", *arguments)
+    assert [stage["status"] for stage in found["stages"]] == ["done", "done"]
+
+
 def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = json.dumps({"float_part": {"schedule": {"epochs": 2}}, "retraining": {"schedule": {"epochs": 2}}})
     arguments = ["evaluate", "basic-L8-D4", "--task", "digits", "--bit-widths", "W2A2,WFA4", "--recipe", recipe]
@@ -79,6 +101,10 @@ def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]
         (["describe", "basic-L15-D40", "--task", "cifar10"], "L14"),
         (["describe", "basic", "--task", "cifar10"], "<block>-L<depth>-D<width>"),
         (["describe", "plain-L3-D8", "--task", "cifar10"], "basic, preact, depthwise"),
+        (["describe", "resnet34", "--task", "cifar10"], "basic, preact, depthwise"),
+        (["describe", "resnet21", "--task", "cifar10"], "resnet44-x1.1"),
+        (["describe", "mobilenetv2-x0.50", "--task", "cifar10"], "use mobilenetv2-x0.5"),
+        (["candidates", "--task", "digits", "--parameter-budget", "9", "--architectures", "resnet20"], "resnet20"),
         (["describe", "basic-L8-D8", "--task", "mnist"], "digits"),
         (["describe", "basic-L8-D8", "--task", "digits", "--bit-widths", "W1A1"], "2 to 8 bits"),
         (["candidates", "--task", "digits", "--parameter-budget", "0"], "parameter_budget"),
