@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from qcore.errors import InvalidInput
-from qcore.reproduce import depth_sweep, rings, training_methods
+from qcore.reproduce import cifar, depth_sweep, drawings, imagenet, rings, training_methods
 from qcore.reproduce.experiment import POLICIES, SCALES, Experiment, Options, Plan, Report, Results, Scale
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (*rings.EXPERIMENTS, *depth_sweep.EXPERIMENTS, *training_methods.EXPERIMENTS)
+    for experiment in (
+        *rings.EXPERIMENTS,
+        *drawings.EXPERIMENTS,
+        *cifar.EXPERIMENTS,
+        *depth_sweep.EXPERIMENTS,
+        *imagenet.EXPERIMENTS,
+        *training_methods.EXPERIMENTS,
+    )
 }
 
 

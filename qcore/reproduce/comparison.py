@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,12 @@ def measure(results: Results, variant: Variant, name: str) -> dict[int, float]:
 
 
 def verdict(ordering: Ordering, results: Results, variants: Mapping[str, Variant], where: str = "") -> Verdict | None:
-    """Whether an order of the paper holds in the means and in how many seeds; None if not all networks were run."""
-    if not {network for group in ordering.order for network in group} <= variants.keys():
+    """Whether an order of the paper holds in the means and in how many seeds, among the networks that were run."""
+    groups = (tuple(name for name in group if name in variants) for group in ordering.order)
+    ordering = replace(ordering, order=tuple(group for group in groups if group))
+    if len(ordering.order) < 2:
         return None
+    variants = {name: variants[name] for group in ordering.order for name in group}
     by_seed = {name: measure(results, variants[name], ordering.measure) for name in variants}
     seeds = [seed for seed in results.plan.seeds if all(seed in found for found in by_seed.values())]
     if not seeds:

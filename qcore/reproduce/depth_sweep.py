@@ -9,7 +9,7 @@ from qcore import paper
 from qcore.architecture import Architecture
 from qcore.bit_widths import FLOAT
 from qcore.cost import parameters
-from qcore.reproduce.comparison import TWO_BITS, W2A2
+from qcore.reproduce.comparison import TWO_BITS, measure
 from qcore.reproduce.experiment import (
     Experiment,
     Options,
@@ -24,15 +24,12 @@ from qcore.reproduce.experiment import (
     renamed,
     with_epochs,
 )
-from qcore.statistics import Interval, kendall_tau, paired_difference, pooled_intervals
+from qcore.statistics import kendall_tau, pooled_intervals
 from qcore.tasks import get_task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.figure import Figure
 
-    from qcore.bit_widths import BitWidths
     from qcore.reproduce.experiment import Cell
     from qcore.tasks import Task
 
@@ -96,42 +93,38 @@ def report(results: Results) -> Report:
         tables.append(_published_table())
     note = (
         f"Test accuracy on {results.plan.task.name}, %, mean over {len(results.plan.seeds)} seeds with 95 % t "
-        "intervals, variance pooled over networks. drop: float less W2A2, paired by seed, with its own interval."
+        "intervals, variance pooled over networks. drop: float less W2A2, paired by seed."
     )
     return Report(tuple(tables), _verdicts(results), (note,))
 
 
-def interval_cells(results: Results) -> dict[tuple[str, BitWidths], Cell]:
-    """Every candidate's mean with its interval, variance pooled over candidates at the same bit widths."""
-    cells: dict[tuple[str, BitWidths], Cell] = {}
-    for bits in (FLOAT, *TWO_BITS):
-        found = {variant.network: list(results.accuracies(variant, bits).values()) for variant in results.plan.variants}
-        finished = {name: values for name, values in found.items() if values}
+def interval_cells(results: Results) -> dict[tuple[str, str], Cell]:
+    """Every network's mean with its interval by bit widths, variance pooled over networks; and so its ``drop``.
+
+    The drop is float accuracy less that at W2A2, paired by seed.
+    """
+    cells: dict[tuple[str, str], Cell] = {}
+    for column, name in [*((str(bits), str(bits)) for bits in (FLOAT, *TWO_BITS)), ("drop", "drop_W2A2")]:
+        found = {each.network: list(measure(results, each, name).values()) for each in results.plan.variants}
+        finished = {network: values for network, values in found.items() if values}
         intervals = pooled_intervals(list(finished.values())) if finished else ()
-        cells |= {(name, bits): "diverged" for name in found}
-        cells |= {(name, bits): interval for name, interval in zip(finished, intervals, strict=True)}
+        cells |= {(network, column): "diverged" for network in found}
+        cells |= {(network, column): interval for network, interval in zip(finished, intervals, strict=True)}
     return cells
 
 
 def _row(
     results: Results,
     variant: Variant,
-    cells: dict[tuple[str, BitWidths], Cell],
+    cells: dict[tuple[str, str], Cell],
     published: paper.Accuracies | None,
 ) -> tuple[Cell, ...]:
     row: list[Cell] = [variant.network, parameters(variant.architecture.layers(results.plan.task))]
     for bits in (FLOAT, *TWO_BITS):
-        row.append(cells[variant.network, bits])
+        row.append(cells[variant.network, str(bits)])
         if published is not None:
             row.append(published[str(bits)])
-    return (*row, drop(results, variant))
-
-
-def drop(results: Results, variant: Variant) -> Interval | None:
-    """Float accuracy less that at W2A2, paired by seed; None where all diverged."""
-    full, low = results.accuracies(variant, FLOAT), results.accuracies(variant, W2A2)
-    seeds = [seed for seed in full if seed in low]
-    return paired_difference([full[seed] for seed in seeds], [low[seed] for seed in seeds]) if seeds else None
+    return (*row, cells[variant.network, "drop"])
 
 
 def _published_table() -> Table:
@@ -221,7 +214,3 @@ def draw(results: Results) -> Figure:
 
 _FIGURE_8 = Experiment("figure-8", "Figure 8: depth at equal parameters", plan, report, draw)
 EXPERIMENTS = (_FIGURE_8, renamed(_FIGURE_8, "table-5", "Table 5: depth at equal parameters"))
-
-
-def depths_of(variants: Sequence[Variant], block: str) -> list[int]:
-    return [variant.architecture.depth for variant in variants if variant.architecture.block == block]

@@ -63,6 +63,8 @@ class Plan:
     task: Task
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
+    trains: bool = True
+    """Whether this scale is one to train at; if not, what was trained at another is shown."""
 
     def stage(self, variant: Variant, bits: BitWidths, seed: int) -> Stage:
         return Stage(self.task, variant.architecture, _with_what_matters(variant.recipe, bits), seed, bits)
@@ -81,10 +83,11 @@ class Plan:
 def _with_what_matters(recipe: Recipe, bits: BitWidths) -> Recipe:
     """The recipe with what these bit widths do not read at its default, so that equal runs have equal keys."""
     usual = QuantizerSettings()
-    unread: tuple[str, ...] = (
-        () if bits.weight else ("weight_levels", "weight_step", "step_refresh", "first_last_weight_bits")
-    )
-    unread += () if bits.activation else ("activation_step", "shortcut_bits", "requantized_sums")
+    unread: tuple[str, ...] = ()
+    if bits.weight is None:
+        unread += ("weight_levels", "weight_step", "step_refresh", "first_last_weight_bits")
+    if bits.activation is None:
+        unread += ("activation_step", "shortcut_bits", "requantized_sums")
     changes = {name: getattr(usual, name) for name in unread}
     retraining = recipe.retraining
     quantizers = retraining.quantizers.model_copy(update=changes)

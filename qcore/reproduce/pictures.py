@@ -109,14 +109,14 @@ def _frame(axes: Axes, title: str, extent: tuple[float, float, float, float]) ->
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], aspect="equal")
 
 
-def accuracy_against_depth(title: str, results: Results, cells: Mapping[tuple[str, BitWidths], Cell]) -> Figure:
+def accuracy_against_depth(title: str, results: Results, cells: Mapping[tuple[str, str], Cell]) -> Figure:
     """A panel a block kind, a line for float and each of the bit widths, with the intervals as bars."""
     blocks = list(dict.fromkeys(variant.architecture.block for variant in results.plan.variants))
     figure, panels = _figure(title, 1, len(blocks), panel_inches=(3.4, 3.2), share_y=True)
     for axes, block in zip(panels[0], blocks, strict=True):
         variants = [variant for variant in results.plan.variants if variant.architecture.block == block]
         for bits in (FLOAT, *variants[0].bit_widths):
-            found = [(variant.architecture.depth, cells[variant.network, bits]) for variant in variants]
+            found = [(variant.architecture.depth, cells[variant.network, str(bits)]) for variant in variants]
             _line(axes, str(bits), [(str(depth), cell) for depth, cell in found])
         axes.set(title=f"{block} blocks", xlabel="depth")
         axes.grid(alpha=0.3)
@@ -187,3 +187,40 @@ def _figure(
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=share_y)
+
+
+def cycles(title: str, factors: Sequence[float], count: int = 3) -> Figure:
+    """The learning rate's factor over some cycles, the first one marked."""
+    figure, panels = _figure(title, 1, 1, panel_inches=(5.0, 3.0))
+    axes = panels[0][0]
+    values = [*(list(factors) * count), factors[0]]
+    axes.step(range(len(values)), values, where="post", color="black")
+    axes.axvspan(0, len(factors), fill=False, edgecolor="red", linestyle="--")
+    axes.set(yscale="log", xlabel="eighths of a cycle", ylabel="LR scale factor")
+    return figure
+
+
+def block_diagrams(title: str, diagrams: Mapping[str, Sequence[tuple[str, str, tuple[str, ...]]]]) -> Figure:
+    """A column of boxes a block, from (name, text, names of what it reads), in order; arrows say what reads what."""
+    tallest = max(map(len, diagrams.values()))
+    figure, panels = _figure(title, 1, len(diagrams), panel_inches=(3.0, 0.5 * (tallest + 1)))
+    for axes, (name, boxes) in zip(panels[0], diagrams.items(), strict=True):
+        heights = {"input": float(tallest)}
+        axes.text(0, tallest, "input", ha="center", va="center", fontsize="small")
+        for index, (box, text, sources) in enumerate(boxes):
+            heights[box] = tallest - index - 1.0
+            axes.text(0, heights[box], text, ha="center", va="center", fontsize="small", bbox={"facecolor": "white"})
+            for source in sources:
+                straight = heights[source] - heights[box] == 1
+                axes.annotate(
+                    "",
+                    (0 if straight else 0.62, heights[box] + (0.28 if straight else 0)),
+                    (0 if straight else 0.62, heights[source] - (0.28 if straight else 0)),
+                    arrowprops={
+                        "arrowstyle": "->",
+                        "connectionstyle": None if straight else "arc3,rad=-0.35",
+                    },
+                )
+        axes.set(title=name, xlim=(-1, 1.4), ylim=(-0.6, tallest + 0.5))
+        axes.set_axis_off()
+    return figure

@@ -14,6 +14,7 @@ import torch
 
 from qcore.bit_widths import FLOAT
 from qcore.data import Data, load_data
+from qcore.errors import InvalidInput
 from qcore.provenance import provenance
 from qcore.reproduce.estimate import stage_seconds, wall_seconds
 from qcore.reproduce.experiment import Results, TrainedStage
@@ -53,12 +54,15 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
 
     Raises:
         DataMissing: when the task's data set is not below ``data_root``.
+        InvalidInput: when the plan's scale is none to train at.
     """
     queue = _Queue(plan, folder)
     seconds = wall_seconds(list(queue.cost.values()), workers)
     progress.start(len(queue.stages), len(queue.trained), seconds, workers)
     if queue.waiting:
         plan.task.check(data_root)
+        if not plan.trains:
+            raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
         folder.mkdir(parents=True, exist_ok=True)
         tracker = _Tracker(queue, progress)
         if workers == 1:
@@ -135,7 +139,7 @@ class _Tracker:
         done = self.done + sum(self._of_running.values())
         if done:
             elapsed = time.perf_counter() - self.started
-            self.progress.advance(done / total, elapsed * (total - done) / done)
+            self.progress.advance(done / total, max(0.0, elapsed * (total - done) / done))
 
 
 def _run_here(queue: _Queue, folder: Path, data_root: Path, tracker: _Tracker) -> None:

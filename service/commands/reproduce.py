@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcore import DataMissing, InvalidInput
+from qcore import InvalidInput
 from qcore.reproduce import POLICIES, Options, Results, get_experiment
 from qcore.reproduce.experiment import check_options
 from qcore.statistics import Interval
@@ -39,7 +39,8 @@ def run(arguments: Namespace) -> int:
     output = _usable_output(arguments.output, experiment)
     plan = experiment.plan(arguments.scale, options)
     settings = load_settings()
-    results, missing = Results(plan), None
+    results = Results(plan)
+    missing: InvalidInput | None = None
     if plan.variants:
         from qcore.reproduce.runner import run as train
 
@@ -47,7 +48,7 @@ def run(arguments: Namespace) -> int:
             with _Shown(experiment.title) as shown:
                 folder = settings.home.absolute() / "reproduce"
                 results = train(plan, folder, settings.data_root, arguments.workers or cores, shown)
-        except DataMissing as error:
+        except InvalidInput as error:
             if not experiment.reports_untrained:
                 raise
             missing = error
@@ -86,7 +87,7 @@ class _Shown:
     """Progress on standard error: a bar on a terminal, a line per trained stage elsewhere."""
 
     def __init__(self, title: str) -> None:
-        self._title, self._bar, self._left = title, progress_bar(), ""
+        self._title, self._bar, self._left = title, progress_bar("stages"), ""
         self._done = self._stages = 0
 
     def __enter__(self) -> _Shown:
