@@ -211,16 +211,16 @@ def block_diagrams(title: str, diagrams: Mapping[str, Sequence[tuple[str, str, t
             heights[box] = tallest - index - 1.0
             axes.text(0, heights[box], text, ha="center", va="center", fontsize="small", bbox={"facecolor": "white"})
             for source in sources:
-                straight = heights[source] - heights[box] == 1
-                axes.annotate(
-                    "",
-                    (0 if straight else 0.62, heights[box] + (0.28 if straight else 0)),
-                    (0 if straight else 0.62, heights[source] - (0.28 if straight else 0)),
-                    arrowprops={
-                        "arrowstyle": "->",
-                        "connectionstyle": None if straight else "arc3,rad=-0.35",
-                    },
-                )
-        axes.set(title=name, xlim=(-1, 1.4), ylim=(-0.6, tallest + 0.5))
+                _arrow(axes, heights[source], heights[box])
+        axes.set(title=name, xlim=(-1.1, 1.1), ylim=(-0.6, tallest + 0.5))
         axes.set_axis_off()
     return figure
+
+
+def _arrow(axes: Axes, start: float, end: float) -> None:
+    """Down to the next box, or around the boxes between."""
+    if start - end == 1:
+        axes.annotate("", (0, end + 0.28), (0, start - 0.28), arrowprops={"arrowstyle": "->"})
+    else:
+        axes.plot([0.25, 1.0, 1.0], [start, start, end], color="black", linewidth=1)
+        axes.annotate("", (0.2, end), (1.0, end), arrowprops={"arrowstyle": "->", "shrinkA": 0})
