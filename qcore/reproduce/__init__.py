@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcore.errors import InvalidInput
-from qcore.reproduce import cifar, depth_sweep, drawings, imagenet, rings, training_methods
+from qcore.reproduce import cifar, depth_sweep, drawings, imagenet, rings, segmentation, training_methods
 from qcore.reproduce.experiment import POLICIES, SCALES, Experiment, Options, Plan, Report, Results, Scale
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -14,6 +14,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *cifar.EXPERIMENTS,
         *depth_sweep.EXPERIMENTS,
         *imagenet.EXPERIMENTS,
+        *segmentation.EXPERIMENTS,
         *training_methods.EXPERIMENTS,
     )
 }

@@ -114,6 +114,8 @@ class Results:
 
     plan: Plan
     trained: dict[str, TrainedStage] = field(default_factory=dict)
+    data_root: Path | None = None
+    """Where pictures find the task's images; None where nothing was trained."""
 
     def trained_stage(self, variant: Variant, bits: BitWidths, seed: int) -> TrainedStage | None:
         """None where it was not trained."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from qcore.bit_widths import FLOAT
 from qcore.checkpoints import read_tensors
+from qcore.data import evaluation_batches, load_data
 from qcore.network import Network
 from qcore.statistics import Interval, mean_interval
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _MAP_SIDE = 240
 _PANEL_INCHES = 2.3
 _COLORS = {"float": "black", "W2AF": "tab:blue", "WFA2": "tab:orange", "W2A2": "tab:red"}
+_SEGMENTATION_NAMES = {"float": "float", "W2AF": "2-bit W", "WFA2": "2-bit A"}
+_CPU = torch.device("cpu")
 _QUARTER = (0.0, 1.0, -1.0, 0.0)
 _WHOLE = (-1.0, 1.1, -1.1, 1.0)
 
@@ -57,8 +61,6 @@ def _quantized_maps(title: str, results: Results) -> Figure:
 
 
 def _float_maps(title: str, results: Results) -> Figure:
-    from pathlib import Path
-
     figure, panels = _figure(title, 1, 1 + len(results.plan.variants))
     axes = panels[0][0]
     examples = results.plan.task.load(Path())
@@ -224,3 +226,28 @@ def _arrow(axes: Axes, start: float, end: float) -> None:
     else:
         axes.plot([0.25, 1.0, 1.0], [start, start, end], color="black", linewidth=1)
         axes.annotate("", (0.2, end), (1.0, end), arrowprops={"arrowstyle": "->", "shrinkA": 0})
+
+
+@torch.no_grad()
+def segmentation_overlays(title: str, results: Results, count: int, *, with_truth: bool) -> Figure:
+    """The first test images a row each: the image, the truth if wanted, then every network's classes over it."""
+    (variant,) = results.plan.variants
+    data = load_data(results.plan.task, variant.recipe.float_part.validation_share, results.data_root or Path(), _CPU)
+    x, labels = next(evaluation_batches(data, data.test))
+    x, labels = x[:count], labels[:count]
+    images = (x * data.std + data.mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    masks = {"ground truth": labels.numpy()} if with_truth else {}
+    for bits in (FLOAT, *variant.bit_widths):
+        masks[_SEGMENTATION_NAMES[str(bits)]] = _network(results, variant, bits).eval()(x).argmax(1).numpy()
+    figure, panels = _figure(title, len(images), 1 + len(masks))
+    for row, image in zip(range(len(images)), images, strict=True):
+        panels[row][0].imshow(image)
+        panels[row][0].set_title("image", fontsize="small")
+        for axes, (name, classes) in zip(panels[row][1:], masks.items(), strict=True):
+            axes.imshow(image)
+            shown = classes[row]
+            axes.imshow(shown, cmap="tab20", vmin=1, vmax=20, alpha=0.65 * (shown > 0), interpolation="nearest")
+            axes.set_title(name, fontsize="small")
+        for axes in panels[row]:
+            axes.set(xticks=[], yticks=[])
+    return figure

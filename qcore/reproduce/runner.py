@@ -11,10 +11,11 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from safetensors.torch import load_file
 
 from qcore.bit_widths import FLOAT
 from qcore.data import Data, load_data
-from qcore.errors import InvalidInput
+from qcore.errors import DataMissing, InvalidInput
 from qcore.provenance import provenance
 from qcore.reproduce.estimate import stage_seconds, wall_seconds
 from qcore.reproduce.experiment import Results, TrainedStage
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from qcore.reproduce.experiment import Plan
     from qcore.stages import Stage
     from qcore.tasks import Task
-    from qcore.training import CurvePoint
+    from qcore.training import CurvePoint, State
 
 _POLL_SECONDS = 0.5
 _CPU = torch.device("cpu")
@@ -61,6 +62,7 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
     progress.start(len(queue.stages), len(queue.trained), seconds, workers)
     if queue.waiting:
         plan.task.check(data_root)
+        _check_checkpoints(plan, data_root)
         if not plan.trains:
             raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,7 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
             _run_here(queue, folder, data_root, tracker)
         else:
             _run_in_processes(queue, folder, data_root, workers, tracker)
-    return Results(plan, queue.trained)
+    return Results(plan, queue.trained, data_root)
 
 
 class _Queue:
@@ -196,18 +198,35 @@ def _train(
     keep_going: Callable[[], bool],
 ) -> None:
     data = _data(stage.task, stage.recipe.float_part.validation_share, data_root)
-    start_state = None
-    if not stage.bit_widths.is_float:
-        start_state = read_state(folder, _float_stage(stage))
     result = train_stage(
         stage,
         data,
-        start_state=start_state,
+        start_state=_start_state(stage, folder, data_root),
         checkpoint=checkpoint_path(folder, stage),
         on_epoch=on_epoch,
         keep_going=keep_going,
     )
     write_stage(folder, stage, result, provenance(_CPU))
+
+
+def _start_state(stage: Stage, folder: Path, data_root: Path) -> State | None:
+    if not stage.bit_widths.is_float:
+        return read_state(folder, _float_stage(stage))
+    checkpoint = stage.recipe.float_part.checkpoint
+    return None if checkpoint is None else load_file(data_root / checkpoint.path)
+
+
+def _check_checkpoints(plan: Plan, data_root: Path) -> None:
+    """Raises DataMissing, naming the file, for a float network to start from that is not there."""
+    for stage in plan.stages():
+        checkpoint = stage.recipe.float_part.checkpoint
+        if checkpoint is not None and not (data_root / checkpoint.path).is_file():
+            raise DataMissing(
+                "checkpoint",
+                str(data_root / checkpoint.path),
+                "is not there",
+                f"put {stage.architecture.name} there as safetensors: `quantrank evaluate --save` writes such files",
+            )
 
 
 @lru_cache(maxsize=1)
