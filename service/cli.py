@@ -85,6 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
     _add_device(evaluate)
 
+    reproduce = _add(commands, "reproduce", "run a figure or table of the paper, and print it beside the published one")
+    reproduce.add_argument("experiment", help="figure-1 to figure-12, table-1 to table-5, or lsq-comparison")
+    reproduce.add_argument(
+        "--scale", choices=["smoke", "cpu", "paper"], default="cpu", help="how much is trained (default: cpu)"
+    )
+    reproduce.add_argument("--output", metavar="FILE", help="draw the picture there, .png or .svg")
+    reproduce.add_argument("--seeds", type=_numbers, help="comma-separated (default: as many as the scale asks)")
+    reproduce.add_argument(
+        "--policy", type=_names, help="weights of first and last layer: some of float,8,same, where it is relevant"
+    )
+    reproduce.add_argument("--workers", type=int, metavar="N", help="processes of one thread (default: all cores)")
+
     serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, help="0 for any free one (default: QUANTRANK_PORT or 8000)")

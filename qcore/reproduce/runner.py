@@ -1,0 +1,250 @@
+"""Trains the stages an experiment needs, in processes of one thread each; none that is stored is trained again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from qcore.bit_widths import FLOAT
+from qcore.data import Data, load_data
+from qcore.errors import DataMissing, InvalidInput
+from qcore.provenance import provenance
+from qcore.reproduce.estimate import stage_seconds, wall_seconds
+from qcore.reproduce.experiment import Results, TrainedStage
+from qcore.reproduce.store import checkpoint_path, read_stage, read_state, write_stage
+from qcore.starting_network import load_starting_network
+from qcore.training import train_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from qcore.reproduce.experiment import Plan
+    from qcore.stages import Stage
+    from qcore.tasks import Task
+    from qcore.training import CurvePoint, State
+
+_POLL_SECONDS = 0.5
+_CPU = torch.device("cpu")
+
+
+class Progress(Protocol):
+    """What is told while stages are trained."""
+
+    def start(self, stages: int, stored: int, seconds: float, workers: int) -> None:
+        """Before the first stage: how many there are, how many of them are stored, how long the others may take."""
+
+    def advance(self, share: float, seconds_left: float) -> None:
+        """The share of the work that is done, and how much longer it takes at the speed so far."""
+
+    def trained(self, stage: Stage, result: TrainedStage) -> None:
+        """A stage has ended."""
+
+
+def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progress) -> Results:
+    """Trains what is not stored under ``folder`` yet, float stages before those that start from them.
+
+    Interrupted, it leaves every finished stage and the checkpoints of the others; run again, it goes on from there.
+
+    Raises:
+        DataMissing: when the task's data set is not below ``data_root``.
+        InvalidInput: when the plan's scale is none to train at.
+    """
+    queue = _Queue(plan, folder)
+    seconds = wall_seconds(list(queue.cost.values()), workers)
+    progress.start(len(queue.stages), len(queue.trained), seconds, workers)
+    if queue.waiting:
+        plan.task.check(data_root)
+        _check_checkpoints(plan, data_root)
+        if not plan.trains:
+            raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
+        folder.mkdir(parents=True, exist_ok=True)
+        tracker = _Tracker(queue, progress)
+        if workers == 1:
+            _run_here(queue, folder, data_root, tracker)
+        else:
+            _run_in_processes(queue, folder, data_root, workers, tracker)
+    return Results(plan, queue.trained, data_root)
+
+
+class _Queue:
+    """Stages that wait for a process; a quantized one only once its float stage has ended."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.stages = {stage.key: stage for stage in plan.stages()}
+        self.trained: dict[str, TrainedStage] = {}
+        for key, stage in self.stages.items():
+            if (found := read_stage(folder, stage)) is not None:
+                self.trained[key] = found
+        self.waiting = {key: stage for key, stage in self.stages.items() if key not in self.trained}
+        self.cost = {key: stage_seconds(stage) for key, stage in self.waiting.items()}
+
+    def take(self) -> Stage | None:
+        """The longest piece of work that can start, a float stage counting with those that wait for it."""
+        ready = [stage for stage in self.waiting.values() if stage.bit_widths.is_float or _float(stage) in self.trained]
+        if not ready:
+            return None
+        chosen = max(ready, key=self._chain_cost)
+        del self.waiting[chosen.key]
+        return chosen
+
+    def skip_diverged(self, stage: Stage, result: TrainedStage) -> list[tuple[Stage, TrainedStage]]:
+        """There is nothing to retrain from where the float stage diverged."""
+        if not stage.bit_widths.is_float or result.status != "diverged":
+            return []
+        skipped = [each for each in self.waiting.values() if _float(each) == stage.key]
+        for each in skipped:
+            del self.waiting[each.key]
+        return [(each, TrainedStage(each.key, "diverged", None, None, 0.0, result.path)) for each in skipped]
+
+    def _chain_cost(self, stage: Stage) -> float:
+        cost = self.cost[stage.key]
+        if stage.bit_widths.is_float:
+            cost += sum(self.cost[key] for key, each in self.waiting.items() if _float(each) == stage.key != key)
+        return cost
+
+
+@dataclass
+class _Tracker:
+    """Counts epochs, wherever they are trained, and guesses the time left from the speed so far."""
+
+    queue: _Queue
+    progress: Progress
+    started: float = field(default_factory=time.perf_counter)
+    done: float = 0.0
+    """Of the estimated seconds."""
+    _of_running: dict[str, float] = field(default_factory=dict)
+
+    def epoch(self, key: str, _point: CurvePoint | None = None) -> None:
+        stage = self.queue.stages[key]
+        seconds = self._of_running.get(key, 0.0) + self.queue.cost[key] / max(1, stage.epochs)
+        self._of_running[key] = min(seconds, self.queue.cost[key])
+        self._tell()
+
+    def end(self, stage: Stage, result: TrainedStage) -> None:
+        for each, outcome in [(stage, result), *self.queue.skip_diverged(stage, result)]:
+            self.queue.trained[each.key] = outcome
+            self._of_running.pop(each.key, None)
+            self.done += self.queue.cost[each.key]
+            self.progress.trained(each, outcome)
+        self._tell()
+
+    def _tell(self) -> None:
+        total = sum(self.queue.cost.values())
+        done = self.done + sum(self._of_running.values())
+        if done:
+            elapsed = time.perf_counter() - self.started
+            self.progress.advance(done / total, max(0.0, elapsed * (total - done) / done))
+
+
+def _run_here(queue: _Queue, folder: Path, data_root: Path, tracker: _Tracker) -> None:
+    while (stage := queue.take()) is not None:
+        _train(stage, folder, data_root, partial(tracker.epoch, stage.key), lambda: True)
+        tracker.end(stage, _stored(folder, stage))
+
+
+def _run_in_processes(queue: _Queue, folder: Path, data_root: Path, workers: int, tracker: _Tracker) -> None:
+    context = multiprocessing.get_context("spawn")  # a fork would copy torch's thread pools
+    epochs = context.SimpleQueue()
+    running: dict[Future[None], Stage] = {}
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_process, initargs=(epochs, os.getpid()))
+    try:
+        while True:
+            while len(running) < workers and (stage := queue.take()) is not None:
+                running[pool.submit(_train_there, stage, folder, data_root)] = stage
+            if not running:
+                break
+            ended, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            while not epochs.empty():
+                tracker.epoch(epochs.get())
+            for future in ended:
+                future.result()
+                stage = running.pop(future)
+                tracker.end(stage, _stored(folder, stage))
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+_in_process: dict[str, Any] = {}
+
+
+def _start_process(epochs: Any, parent: int) -> None:
+    torch.set_num_threads(1)
+    _in_process.update(epochs=epochs, parent=parent)
+
+
+def _train_there(stage: Stage, folder: Path, data_root: Path) -> None:
+    epochs, parent = _in_process["epochs"], _in_process["parent"]
+    key = stage.key
+    _train(stage, folder, data_root, lambda _point: epochs.put(key), lambda: os.getppid() == parent)
+
+
+def _train(
+    stage: Stage,
+    folder: Path,
+    data_root: Path,
+    on_epoch: Callable[[CurvePoint], None],
+    keep_going: Callable[[], bool],
+) -> None:
+    data = _data(stage.task, stage.recipe.float_part.validation_share, data_root)
+    result = train_stage(
+        stage,
+        data,
+        start_state=_start_state(stage, folder, data_root),
+        checkpoint=checkpoint_path(folder, stage),
+        on_epoch=on_epoch,
+        keep_going=keep_going,
+    )
+    write_stage(folder, stage, result, provenance(_CPU))
+
+
+def _start_state(stage: Stage, folder: Path, data_root: Path) -> State | None:
+    if not stage.bit_widths.is_float:
+        return read_state(folder, _float_stage(stage))
+    checkpoint = stage.recipe.float_part.checkpoint
+    if checkpoint is None:
+        return None
+    return load_starting_network(stage.architecture, stage.task, checkpoint, data_root)
+
+
+def _check_checkpoints(plan: Plan, data_root: Path) -> None:
+    """Raises DataMissing, naming the file, for a float network to start from that is not there."""
+    for stage in plan.stages():
+        checkpoint = stage.recipe.float_part.checkpoint
+        if checkpoint is not None and not (data_root / checkpoint.path).is_file():
+            raise DataMissing(
+                "checkpoint",
+                str(data_root / checkpoint.path),
+                "is not there",
+                f"put {stage.architecture.name} there as safetensors: `quantrank evaluate --save` writes such files",
+            )
+
+
+@lru_cache(maxsize=1)
+def _data(task: Task, validation_share: float, data_root: Path) -> Data:
+    return load_data(task, validation_share, data_root, _CPU)
+
+
+def _stored(folder: Path, stage: Stage) -> TrainedStage:
+    found = read_stage(folder, stage)
+    assert found is not None, f"{stage.label} was trained and is not stored"
+    return found
+
+
+def _float_stage(stage: Stage) -> Stage:
+    return replace(stage, bit_widths=FLOAT)
+
+
+def _float(stage: Stage) -> str:
+    return _float_stage(stage).key
