@@ -60,12 +60,25 @@ class _ClippedActivation(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, alpha = ctx.saved_tensors
         gradient = gradients[0]
+        if x.is_cpu:
+            return *_of_clipped_on_cpu(gradient, x, alpha, signed=ctx.signed), None, None
         above = x >= alpha
         below = x <= (-alpha if ctx.signed else 0)
         of_alpha = (gradient * above).sum(dtype=torch.float32)
         if ctx.signed:
             of_alpha = of_alpha - (gradient * below).sum(dtype=torch.float32)
         return gradient.masked_fill(above | below, 0), of_alpha.reshape_as(alpha), None, None
+
+
+def _of_clipped_on_cpu(gradient: Tensor, x: Tensor, alpha: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
+    """The gradients of ``_ClippedActivation`` by kernels that take a number and are several times as fast as masks."""
+    largest = alpha.to(x.dtype)
+    just_below = torch.nextafter(largest, torch.zeros_like(largest)).item()
+    passed = torch.ops.aten.hardtanh_backward(gradient, x, -largest.item() if signed else 0.0, largest.item())
+    of_alpha = torch.ops.aten.threshold_backward(gradient, x, just_below).sum(dtype=torch.float32)
+    if signed:
+        of_alpha = of_alpha - torch.ops.aten.threshold_backward(gradient, -x, just_below).sum(dtype=torch.float32)
+    return passed, of_alpha.reshape_as(alpha)
 
 
 def quantize_activation(x: Tensor, clipping_value: Tensor, bits: int, *, signed: bool = False) -> Tensor:
