@@ -76,7 +76,10 @@ class RingsFigure:
             verdict
             for condition in conditions
             for verdict in verdicts(
-                self._orderings(), results, by_network(results.plan.variants, condition), f" ({condition})"
+                self._orderings(),
+                results,
+                by_network(results.plan.variants, condition),
+                f" ({condition})" if condition else "",
             )
         ]
         notes = [
@@ -132,7 +135,10 @@ def fully_connected(block: str, network: str) -> Architecture:
 
 def _recipe(scale: Scale) -> Recipe:
     recipe = get_task("rings").recipe("paper")
-    return with_epochs(recipe, 4, 2) if scale == "smoke" else recipe
+    if scale != "smoke":
+        return recipe
+    quick = with_epochs(recipe, 2, 1)
+    return quick.model_copy(update={"float_part": quick.float_part.model_copy(update={"batch_size": 512})})
 
 
 _FIGURES = (
