@@ -19,6 +19,7 @@ from qcore.reproduce.experiment import (
     Scale,
     Table,
     Variant,
+    Verdict,
     by_network,
     chosen_seeds,
     with_epochs,
@@ -72,16 +73,11 @@ class RingsFigure:
         published = self._published()
         conditions = list(dict.fromkeys(variant.condition for variant in results.plan.variants))
         tables = [self._table(results, condition, published) for condition in conditions]
-        found = [
-            verdict
-            for condition in conditions
-            for verdict in verdicts(
-                self._orderings(),
-                results,
-                by_network(results.plan.variants, condition),
-                f" ({condition})" if condition else "",
-            )
-        ]
+        found: list[Verdict] = []
+        for condition in conditions:
+            variants = by_network(results.plan.variants, condition)
+            where = f" ({condition})" if condition else ""
+            found += verdicts(paper.orderings(self.name.replace("-", "_")), results, variants, where)
         notes = [
             f"Accuracy for the correct answer, %, mean over {len(results.plan.seeds)} seeds with 95 % t intervals."
         ]
@@ -118,9 +114,6 @@ class RingsFigure:
             for name, values in paper.synthetic("figure-1").items():
                 found.setdefault(name, {}).update(values)
         return found
-
-    def _orderings(self) -> tuple[paper.Ordering, ...]:
-        return paper.orderings(self.name.replace("-", "_"))
 
 
 def fully_connected(block: str, network: str) -> Architecture:

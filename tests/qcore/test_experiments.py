@@ -11,7 +11,7 @@ import torch
 import qcore.reproduce.runner as runner
 from qcore import FLOAT, Architecture, BitWidths, DataMissing, InvalidInput, Network, Stage, get_task, override
 from qcore.paper import Ordering
-from qcore.reproduce import EXPERIMENTS, Options, Plan, Results, get_experiment
+from qcore.reproduce import EXPERIMENTS, Options, Plan, Results, Scale, get_experiment
 from qcore.reproduce.comparison import TWO_BITS, W2A2, W2AF, WFA2, holds, verdict
 from qcore.reproduce.depth_sweep import nearest_width
 from qcore.reproduce.drawings import PAPER_CYCLE
@@ -19,6 +19,7 @@ from qcore.reproduce.estimate import stage_seconds, wall_seconds
 from qcore.reproduce.experiment import TrainedStage, Variant, with_epochs, with_policy
 from qcore.reproduce.store import checkpoint_path, read_stage
 from qcore.reproduce.training_methods import with_method
+from qcore.statistics import Interval, t_quantile
 from qcore.training import CurvePoint
 
 DIGITS = get_task("digits")
@@ -362,3 +363,64 @@ def test_the_map_shows_what_a_network_predicts_where() -> None:
 
 def test_a_stage_that_is_not_stored_is_none(tmp_path: Path) -> None:
     assert read_stage(tmp_path, small_plan().stages()[0]) is None
+
+
+def made_up(name: str, scale: Scale = "cpu") -> Results:
+    """Results of an experiment whose accuracies are made up: the deeper and the fewer bits, the worse."""
+    plan = get_experiment(name).plan(scale, Options())
+    trained = {}
+    for stage in plan.stages():
+        lost = stage.architecture.depth * (32 - (stage.bit_widths.activation or 32)) / 100
+        accuracy = 95 + stage.architecture.depth / 100 - lost + stage.seed / 10
+        trained[stage.key] = TrainedStage(stage.key, "done", accuracy, None, 0.0, Path())
+    return Results(plan, trained)
+
+
+@pytest.mark.parametrize("name", ["figure-8", "table-5", "figure-6", "table-4", "lsq-comparison"])
+def test_sweeps_are_reported_and_drawn(name: str, tmp_path: Path) -> None:
+    results = made_up(name)
+    experiment = get_experiment(name)
+
+    report = experiment.report(results)
+    assert experiment.draw is not None
+    experiment.draw(results).savefig(tmp_path / "picture.png")
+
+    assert report.tables
+    assert all(len(row) == len(table.columns) for table in report.tables for row in table.rows)
+
+
+def test_figure_8_says_how_float_and_quantized_orders_differ() -> None:
+    report = get_experiment("figure-8").report(made_up("figure-8"))
+
+    found = {verdict.statement: verdict for verdict in report.verdicts}
+    order = found["the float order is not the W2A2 order, basic blocks (Kendall's tau)"]
+    assert (order.holds, order.measured, order.published) == (True, "tau -1.00", "tau -0.20")
+    grows = found["the drop grows with depth, preact blocks (Kendall's tau)"]
+    assert (grows.holds, grows.measured, grows.published) == (True, "tau +1.00", "tau +1.00")
+    best = found["the best depth at W2A2 is below float's, depthwise blocks"]
+    assert (best.holds, best.measured, best.published) == (True, "L11 and L47", "L38 and L110")
+
+
+def test_figure_8_pools_variance_over_networks() -> None:
+    results = made_up("figure-8")
+
+    table = get_experiment("figure-8").report(results).tables[0]
+
+    intervals = [row[table.columns.index("W2A2")] for row in table.rows]
+    reaches = {round(each.half_width or 0, 9) for each in intervals if isinstance(each, Interval)}
+    assert len(intervals) == 5
+    # Every network's seeds are 0.1 apart: the variance is 0.01 on 15 networks x 2 degrees of freedom.
+    assert reaches == {round(t_quantile(0.975, 30) * 0.1 / 3**0.5, 9)}
+
+
+def test_at_paper_scale_published_values_stand_beside_measured_ones() -> None:
+    table = get_experiment("table-5").report(made_up("table-5", "paper")).tables[0]
+
+    assert table.rows[1][table.columns.index("W2A2 paper")] == 93.11
+
+
+def test_figure_6_judges_widths_by_their_drop() -> None:
+    report = get_experiment("figure-6").report(made_up("figure-6"))
+
+    deeper = next(each for each in report.verdicts if each.statement == "WFA2: ResNet20 above ResNet44")
+    assert (deeper.holds, deeper.seeds_that_hold, deeper.seeds) == (True, 3, 3)
