@@ -78,6 +78,8 @@ def test_overlays_are_drawn_from_a_checkpoint_fine_tuned_and_quantized(task: Tas
     path.parent.mkdir()
     save_file(network.state_dict(), path)
     results = runner.run(plan, tmp_path / "store", tmp_path, 1, Silent())
+    save_file({name: tensor + 0.01 for name, tensor in network.state_dict().items()}, path)
+    changed = runner.run(plan, tmp_path / "store", tmp_path, 1, Silent())
     report = figure.report(results)
     drawn = figure.draw(results)
 
@@ -85,6 +87,7 @@ def test_overlays_are_drawn_from_a_checkpoint_fine_tuned_and_quantized(task: Tas
     assert row[0] == ARCHITECTURE
     assert all(0 <= each.test_accuracy <= 100 for each in results.trained.values() if each.test_accuracy is not None)
     assert len(results.trained) == 3
+    assert not results.trained.keys() & changed.trained.keys(), "another float network is another stage"
     titles = [axes.get_title() for axes in drawn.axes]
     assert titles == ["image", "ground truth", "float", "2-bit W", "2-bit A"] * TEST
 
