@@ -19,6 +19,7 @@ from qcore.reproduce.experiment import (
     Scale,
     Table,
     Variant,
+    Verdict,
     by_network,
     chosen_seeds,
     with_epochs,
@@ -72,13 +73,11 @@ class RingsFigure:
         published = self._published()
         conditions = list(dict.fromkeys(variant.condition for variant in results.plan.variants))
         tables = [self._table(results, condition, published) for condition in conditions]
-        found = [
-            verdict
-            for condition in conditions
-            for verdict in verdicts(
-                self._orderings(), results, by_network(results.plan.variants, condition), f" ({condition})"
-            )
-        ]
+        found: list[Verdict] = []
+        for condition in conditions:
+            variants = by_network(results.plan.variants, condition)
+            where = f" ({condition})" if condition else ""
+            found += verdicts(paper.orderings(self.name.replace("-", "_")), results, variants, where)
         notes = [
             f"Accuracy for the correct answer, %, mean over {len(results.plan.seeds)} seeds with 95 % t intervals."
         ]
@@ -116,9 +115,6 @@ class RingsFigure:
                 found.setdefault(name, {}).update(values)
         return found
 
-    def _orderings(self) -> tuple[paper.Ordering, ...]:
-        return paper.orderings(self.name.replace("-", "_"))
-
 
 def fully_connected(block: str, network: str) -> Architecture:
     """The architecture that the paper's "width-depth" stands for.
@@ -132,7 +128,10 @@ def fully_connected(block: str, network: str) -> Architecture:
 
 def _recipe(scale: Scale) -> Recipe:
     recipe = get_task("rings").recipe("paper")
-    return with_epochs(recipe, 4, 2) if scale == "smoke" else recipe
+    if scale != "smoke":
+        return recipe
+    quick = with_epochs(recipe, 2, 1)
+    return quick.model_copy(update={"float_part": quick.float_part.model_copy(update={"batch_size": 512})})
 
 
 _FIGURES = (

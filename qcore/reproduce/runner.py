@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from qcore.reproduce.experiment import Plan
+    from qcore.reproduce.experiment import Plan, Variant
     from qcore.stages import Stage
     from qcore.tasks import Task
     from qcore.training import CurvePoint, State
@@ -57,6 +58,7 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
         DataMissing: when the task's data set is not below ``data_root``.
         InvalidInput: when the plan's scale is none to train at.
     """
+    plan = _with_checkpoints_hashed(plan, data_root)
     queue = _Queue(plan, folder)
     seconds = wall_seconds(list(queue.cost.values()), workers)
     progress.start(len(queue.stages), len(queue.trained), seconds, workers)
@@ -216,6 +218,22 @@ def _start_state(stage: Stage, folder: Path, data_root: Path) -> State | None:
     if checkpoint is None:
         return None
     return load_starting_network(stage.architecture, stage.task, checkpoint, data_root)
+
+
+def _with_checkpoints_hashed(plan: Plan, data_root: Path) -> Plan:
+    """The plan whose recipes say which float network they start from: another file under the same path is another."""
+    return replace(plan, variants=tuple(_with_checkpoint_hashed(each, data_root) for each in plan.variants))
+
+
+def _with_checkpoint_hashed(variant: Variant, data_root: Path) -> Variant:
+    float_part = variant.recipe.float_part
+    if float_part.checkpoint is None or not (path := data_root / float_part.checkpoint.path).is_file():
+        return variant
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    checkpoint = float_part.checkpoint.model_copy(update={"sha256": digest})
+    float_part = float_part.model_copy(update={"checkpoint": checkpoint})
+    return replace(variant, recipe=variant.recipe.model_copy(update={"float_part": float_part}))
 
 
 def _check_checkpoints(plan: Plan, data_root: Path) -> None:

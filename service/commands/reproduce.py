@@ -100,7 +100,7 @@ class _Shown:
     def start(self, stages: int, stored: int, seconds: float, workers: int) -> None:
         self._stages, self._done = stages, stored
         todo = f"{stages} stages, {stored} of them stored already"
-        print(f"{self._title}: {todo}; about {_duration(seconds)} on {workers} processes", file=sys.stderr)
+        print(f"{self._title}: {todo}; about {_duration(seconds)} on {workers} CPU processes", file=sys.stderr)
         self._task = self._bar.add_task("training", total=stages, completed=stored)
 
     def advance(self, share: float, seconds_left: float) -> None:
@@ -118,7 +118,9 @@ class _Shown:
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
 
 
 def _print(experiment: Experiment, scale: str, report: Report) -> None:
