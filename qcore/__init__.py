@@ -18,6 +18,7 @@ from qcore.tasks import TASKS, Task, get_task
 
 if TYPE_CHECKING:
     from qcore.evaluation import evaluate
+    from qcore.export.network_file import load_network
     from qcore.network import Network
     from qcore.quantizers import quantize_activation, quantize_weight
     from qcore.step_size import l2_optimal_step
@@ -29,6 +30,7 @@ _NEED_TORCH = {
     "StageResult": "qcore.training",
     "evaluate": "qcore.evaluation",
     "l2_optimal_step": "qcore.step_size",
+    "load_network": "qcore.export.network_file",
     "quantize_activation": "qcore.quantizers",
     "quantize_weight": "qcore.quantizers",
     "train_stage": "qcore.training",
@@ -52,6 +54,7 @@ __all__ = [
     "evaluate",
     "get_task",
     "l2_optimal_step",
+    "load_network",
     "override",
     "quantize_activation",
     "quantize_weight",
