@@ -57,9 +57,9 @@ def _adapter(kind: str) -> TypeAdapter[Layer]:
 
 
 def _layer(value: object) -> Layer:
-    if not isinstance(value, dict) or value.get("kind") not in _KINDS:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"{str(value)[:80]} is no layer of a kind this release knows")
-    kind = value["kind"]
     given = {name: each for name, each in value.items() if name != "kind"}
     unknown = given.keys() - {field.name for field in fields(_KINDS[kind])}
     if unknown:

@@ -23,7 +23,7 @@ from qcore.layers import Activation, Add, BatchNorm, Conv, GlobalAveragePool, In
 
 if TYPE_CHECKING:
     from qcore.export.deployed import DeployedNetwork, FloatArray, ScaleAndShift
-    from qcore.layers import WeightLayer
+    from qcore.layers import Layer, WeightLayer
 
 OPSET = 21
 """The first in which DequantizeLinear takes int16, which 8-bit mid-rise weights need (odd numbers up to 255)."""
@@ -58,6 +58,8 @@ class _Graph:
         self._code_outputs: list[onnx.ValueInfoProto] = []
         self._folded = folds(network.layers)
         self._folded_into = {layer.name: name for name, layer in self._folded.items()}
+        self._flat: set[str] = set()
+        """Layers whose outputs are (N, features), as those of linear layers are."""
         self._value: dict[str, str] = {}
         """What holds each layer's output: the layer's name, or another's where the layer does nothing."""
 
@@ -65,6 +67,8 @@ class _Graph:
         for layer in self._network.layers:
             sources = [self._value[source] for source in layer.inputs]
             self._value[layer.name] = layer.name
+            if isinstance(layer, Linear) or (layer.inputs and self._flat.issuperset(layer.inputs)):
+                self._flat.add(layer.name)
             match layer:
                 case Input():
                     self._value[layer.name] = self._normalization()
@@ -85,13 +89,12 @@ class _Graph:
         description = self._network.description
         last = self._network.layers[-1]
         self._add("Identity", [self._value[last.name]], OUTPUT)
-        output_shape = last.shape[:1] if isinstance(last, Linear) else last.shape
         graph = helper.make_graph(
             self._nodes,
             description.architecture,
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *description.input_shape])],
             [
-                helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", *output_shape]),
+                helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, self._output_shape(last)),
                 *self._code_outputs,
             ],
             list(self._constants.values()),
@@ -126,6 +129,9 @@ class _Graph:
         if description.stage is not None:
             told["stage"] = description.stage
         return told
+
+    def _output_shape(self, layer: Layer) -> list[str | int]:
+        return ["batch", *(layer.shape[:1] if layer.name in self._flat else layer.shape)]
 
     def _normalization(self) -> str:
         description = self._network.description
@@ -212,7 +218,7 @@ class _Graph:
         self._add("DequantizeLinear", [codes, f"{name}_step", f"{name}_zero"], name)
         if self._with_codes:
             element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-            self._code_outputs.append(helper.make_tensor_value_info(codes, element, ["batch", *layer.shape]))
+            self._code_outputs.append(helper.make_tensor_value_info(codes, element, self._output_shape(layer)))
 
     def _sum(self, layer: Add, sources: list[str]) -> None:
         """Pairwise, from the first on, as the torch network adds."""
