@@ -16,7 +16,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: when it cannot be written; what was there before stays.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         with temporary.open("xb") as file:
             file.write(content)

@@ -40,7 +40,7 @@ def stage_to_export(
     if evaluation is None:
         raise InvalidInput("evaluation", evaluation_id, "does not exist", _REMEDY)
     stages = stages_of_evaluation(session, evaluation_id)
-    names = list(dict.fromkeys(stage.bit_widths for stage in stages))
+    names = sorted({stage.bit_widths for stage in stages})
     wanted = str(bit_widths) if bit_widths is not None else _ranking(session, evaluation_id, names)
     if stage_key is not None:
         stages = [stage for stage in stages if stage.key.startswith(stage_key)]
@@ -98,7 +98,7 @@ def _ranking(session: Session, evaluation_id: int, names: Sequence[str]) -> str:
         .limit(1)
     )
     search = session.scalars(query).first()
-    return names[-1] if search is None else search.bit_widths[0]
+    return names[0] if search is None else search.bit_widths[0]
 
 
 def _exportable(evaluation: Evaluation, found: Sequence[Stage]) -> Stage:

@@ -34,7 +34,7 @@ class TrainedNetwork:
 def to_safetensors(description: NetworkDescription, state: Mapping[str, npt.ArrayLike]) -> bytes:
     """A network as the content of a safetensors file; values of the state are arrays or CPU tensors."""
     metadata = {"format": "network", "version": FORMAT_VERSION, **description.to_json()}
-    arrays = {name: np.array(values, order="C") for name, values in state.items()}
+    arrays = {name: np.asarray(values, order="C") for name, values in state.items()}
     return save(arrays, {"quantrank": json.dumps(metadata)})
 
 

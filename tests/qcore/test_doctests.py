@@ -8,7 +8,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["bit_widths", "errors", "architecture", "recipe", "learning_rate", "quantizers"])
+@pytest.mark.parametrize(
+    "module", ["bit_widths", "errors", "architecture", "recipe", "learning_rate", "quantizers", "export.packed"]
+)
 def test_a_modules_examples_print_what_they_say(module: str) -> None:
     failed, attempted = doctest.testmod(importlib.import_module(f"qcore.{module}"))
     assert attempted > 0

@@ -151,6 +151,8 @@ def test_the_tasks_test_accuracy_is_what_its_exports_reach() -> None:
     trained = trained_networks("basic-L8-D8", ("W2A2",))["W2A2"]
     labels = get_task("digits").load(None).test_labels  # type: ignore[arg-type]
     images = digits_test_images()
-    reached = {how: int((compute(trained, images).logits.argmax(1) == labels).sum()) for how, compute in EXPORTED.items()}
+    reached = {
+        how: int((compute(trained, images).logits.argmax(1) == labels).sum()) for how, compute in EXPORTED.items()
+    }
     assert set(reached.values()) == {int((by_qcore(trained, images).logits.argmax(1) == labels).sum())}
     assert reached["onnx"] > 250

@@ -139,7 +139,7 @@ def test_a_damaged_file_is_refused(data: st.DataObject) -> None:
     else:
         at, change = data.draw(st.integers(0, len(SMALL) - 1)), data.draw(st.integers(1, 255))
         damaged = SMALL[:at] + bytes([SMALL[at] ^ change]) + SMALL[at + 1 :]
-    with pytest.raises(InvalidInput, match="some file.*quantrank export"):
+    with pytest.raises(InvalidInput, match=r"some file.*quantrank export"):
         unpack(damaged, "some file")
 
 
