@@ -18,6 +18,7 @@ from qcore.tasks import TASKS, Task, get_task, list_tasks, stored_task
 
 if TYPE_CHECKING:
     from qcore.evaluation import evaluate
+    from qcore.export.network_file import load_network
     from qcore.measurements import measure_quantization
     from qcore.network import Network
     from qcore.quantizers import quantize_activation, quantize_weight, quantize_with_learned_step
@@ -30,6 +31,7 @@ _NEED_TORCH = {
     "StageResult": "qcore.training",
     "evaluate": "qcore.evaluation",
     "l2_optimal_step": "qcore.step_size",
+    "load_network": "qcore.export.network_file",
     "measure_quantization": "qcore.measurements",
     "quantize_activation": "qcore.quantizers",
     "quantize_weight": "qcore.quantizers",
@@ -56,6 +58,7 @@ __all__ = [
     "get_task",
     "l2_optimal_step",
     "list_tasks",
+    "load_network",
     "measure_quantization",
     "override",
     "quantize_activation",

@@ -7,6 +7,9 @@ from typing import Literal, TypeAlias
 
 LevelSet: TypeAlias = Literal["symmetric", "twos_complement", "mid_rise"]
 
+LEAST_CLIPPING_VALUE = 1e-5
+"""Learned clipping values and step sizes act as if no smaller than this."""
+
 
 @dataclass(frozen=True)
 class Levels:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from qcore.layers import BatchNorm, Conv, Linear
-from qcore.quantizers import LEAST_CLIPPING_VALUE
+from qcore.levels import LEAST_CLIPPING_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,11 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from qcore.levels import Levels, activation_levels
+from qcore.levels import LEAST_CLIPPING_VALUE, Levels, activation_levels
 from qcore.step_size import l2_optimal_step
-
-LEAST_CLIPPING_VALUE = 1e-5
-"""Learned clipping values and step sizes act as if no smaller than this."""
 
 
 class _StraightThroughWeight(Function):

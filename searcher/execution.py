@@ -7,9 +7,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from qcore import FLOAT
-from qcore.checkpoints import read_tensors, write_tensors
+from qcore.checkpoints import read_tensors
 from qcore.data import load_data
 from qcore.devices import prepare_device
+from qcore.export import NetworkDescription, to_safetensors
+from qcore.files import write_whole
 from qcore.provenance import provenance
 from qcore.starting_network import load_starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
@@ -99,7 +101,9 @@ class Executor:
             keep_going=lambda: not self._stopping(),
             device=self._device,
         )
-        write_tensors(artifacts.network(plan.key), result.state, {"stage": plan.key})
+        network = artifacts.network(plan.key)
+        network.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(network, to_safetensors(NetworkDescription.of_stage(plan), result.state))
         return result
 
     def _float_state(self, plan: Stage, check_lease: Callable[[], None]) -> State:

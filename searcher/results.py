@@ -68,7 +68,7 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
     search, own = next((search, own) for search, own in wished if own)
     order = ["float", *search.bit_widths]  # as the search gave them: the bit widths that rank come first
     stage = min(own, key=lambda stage: order.index(stage.bit_widths))
-    return StageToTrain(stage.id, _plan(evaluation, stage), stages[0].status)
+    return StageToTrain(stage.id, plan_of(evaluation, stage), stages[0].status)
 
 
 def record_epoch(
@@ -168,7 +168,12 @@ def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
     return session.get(Evaluation, evaluation_id)
 
 
-def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
+def plan_of(evaluation: Evaluation, stage: Stage) -> StagePlan:
+    """The training run that a stored stage stands for.
+
+    Raises:
+        InvalidInput: when this release would train something else under its key.
+    """
     task = stored_task(evaluation.task, evaluation.task_version)
     plan = StagePlan(
         task,
@@ -181,7 +186,7 @@ def _plan(evaluation: Evaluation, stage: Stage) -> StagePlan:
         raise InvalidInput(
             "task",
             f"{evaluation.task} version {evaluation.task_version}",
-            f"is not what this worker would train (it has version {task.version} and may be another release)",
+            f"is not what this release trains (it has version {task.version} and may be another release)",
             "run the same release of quantrank on the server and on every worker",
         )
     return plan

@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--bit-widths", type=_names, help="comma-separated (default: W2A2,W2AF,WFA2)")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
+    evaluate.add_argument("--save", metavar="DIR", help="write each stage's network there, as safetensors")
     _add_device(evaluate)
 
     reproduce = _add(commands, "reproduce", "run a figure or table of the paper, and print it beside the published one")
@@ -96,6 +97,14 @@ def _parser() -> argparse.ArgumentParser:
         "--policy", type=_names, help="weights of first and last layer: some of float,8,same, where it is relevant"
     )
     reproduce.add_argument("--workers", type=int, metavar="N", help="processes of one thread (default: all cores)")
+
+    export = _add(commands, "export", "write a trained network as a file to ship")
+    export.add_argument("evaluation", metavar="EVALUATION", help="its number, or a file that `evaluate --save` wrote")
+    export.add_argument("--format", required=True, choices=["onnx", "packed", "safetensors"])
+    export.add_argument("--bit-widths", help="e.g. W2A2, or float (default: W2A2, or else those that rank)")
+    export.add_argument("--stage", metavar="KEY", help="the stage's key or its beginning, to choose among recipes")
+    export.add_argument("--output", metavar="FILE", help="default: named after architecture, task and bit widths")
+    export.add_argument("--with-codes", action="store_true", help="onnx: output every activation's codes too")
 
     serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
     serve.add_argument("--host", default="127.0.0.1")

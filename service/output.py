@@ -67,7 +67,7 @@ def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
     """A leaderboard as REST answers it."""
     bit_widths = leaderboard["bit_widths"]
     ranking = bit_widths[0]
-    columns = ["rank", "architecture", "parameters", f"{ranking} val", *bit_widths, "float", "drop"]
+    columns = ["rank", "architecture", "parameters", f"{ranking} val", *bit_widths, "float", "drop", "evaluation"]
     rows = [
         [
             str(entry["rank"]),
@@ -77,6 +77,7 @@ def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
             *[percent(entry["accuracy"][bits]["test"]) for bits in bit_widths],
             percent(entry["accuracy"]["float"]["test"]),
             percent(entry["drop"]),
+            ", ".join(map(str, entry["evaluations"])),
         ]
         for entry in leaderboard["entries"]
     ]

@@ -62,6 +62,15 @@ class Settings(BaseSettings):
         """Where a running server says its URL, for client commands on the same host."""
         return self.home / "server.json"
 
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a database to open: the embedded one comes to be with the first search."""
+        return self.database_url is not None or self._embedded_database.is_file()
+
+    @property
+    def _embedded_database(self) -> Path:
+        return self.home.absolute() / "quantrank.db"
+
     def open_database(self) -> Database:
         """The database these settings name.
 
@@ -79,4 +88,4 @@ class Settings(BaseSettings):
                 f"is no usable folder ({error.strerror})",
                 "name one that can be written",
             ) from None
-        return Database(f"sqlite:///{self.home.absolute() / 'quantrank.db'}")
+        return Database(f"sqlite:///{self._embedded_database}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import time
@@ -20,7 +19,7 @@ from qcore.provenance import provenance
 from qcore.reproduce.estimate import stage_seconds, wall_seconds
 from qcore.reproduce.experiment import Results, TrainedStage
 from qcore.reproduce.store import checkpoint_path, read_stage, read_state, write_stage
-from qcore.starting_network import load_starting_network
+from qcore.starting_network import load_starting_network, resolve_checkpoint
 from qcore.training import train_stage
 
 if TYPE_CHECKING:
@@ -226,14 +225,10 @@ def _with_checkpoints_hashed(plan: Plan, data_root: Path) -> Plan:
 
 
 def _with_checkpoint_hashed(variant: Variant, data_root: Path) -> Variant:
-    float_part = variant.recipe.float_part
-    if float_part.checkpoint is None or not (path := data_root / float_part.checkpoint.path).is_file():
+    checkpoint = variant.recipe.float_part.checkpoint
+    if checkpoint is None or not (data_root / checkpoint.path).is_file():
         return variant
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    checkpoint = float_part.checkpoint.model_copy(update={"sha256": digest})
-    float_part = float_part.model_copy(update={"checkpoint": checkpoint})
-    return replace(variant, recipe=variant.recipe.model_copy(update={"float_part": float_part}))
+    return replace(variant, recipe=resolve_checkpoint(variant.recipe, data_root))
 
 
 def _check_checkpoints(plan: Plan, data_root: Path) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcore import Architecture, InvalidInput, get_task, stages_of
 from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
+from service.files import usable_folder, write_output
 from service.output import percent, print_json, print_table, progress_bar
 from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from qcore import CurvePoint, Stage
+    from qcore import CurvePoint, Stage, StageResult
 
 
 def run(arguments: Namespace) -> int:
@@ -26,6 +28,9 @@ def run(arguments: Namespace) -> int:
     if not 0 <= arguments.seed < 2**31:
         raise InvalidInput("seed", arguments.seed, "is out of range", f"use 0 to {2**31 - 1}")
     task.check(settings.data_root)
+    folder = None if arguments.save is None else Path(arguments.save)
+    if folder is not None:
+        usable_folder(folder)
 
     from qcore import evaluate
     from qcore.devices import prepare_device
@@ -57,6 +62,7 @@ def run(arguments: Namespace) -> int:
                     "test_accuracy": result.test_accuracy,
                     "epochs": len(result.curve),
                     "train_seconds": round(result.train_seconds, 3),
+                    "saved": None if folder is None else _saved(stage, result, folder),
                 }
             )
     if arguments.json:
@@ -86,4 +92,19 @@ def run(arguments: Namespace) -> int:
             for each in found
         ],
     )
+    for each in found:
+        if each["saved"]:
+            print(f"saved {each['saved']}")
     return 0
+
+
+def _saved(stage: Stage, result: StageResult, folder: Path) -> str | None:
+    """Writes a stage's network and returns where; a diverged one is not written."""
+    from qcore.export import NetworkDescription, to_safetensors
+
+    if result.status != "done":
+        return None
+    description = NetworkDescription.of_stage(stage)
+    path = folder / f"{description.label}_seed{stage.seed}.safetensors"
+    write_output(path, to_safetensors(description, result.state))
+    return str(path)
