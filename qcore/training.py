@@ -230,6 +230,8 @@ def _steps(
             loss = task_loss + lipschitz_scale * lipschitz_loss(network)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if not stage.bit_widths.is_float:
+            nn.utils.clip_grad_norm_(network.parameters(), retraining.most_gradient_norm)
         with network.scales_held(quantizers.most_scale_change):
             optimizer.step()
         yield step, task_loss.detach()

@@ -51,6 +51,7 @@ OTHER_VALUES = {
             "clipping_weight_decay": 1e-4,
         },
         "lipschitz_scale": 1e-4,
+        "most_gradient_norm": 10.0,
     },
 }
 OPTIONAL_PARTS = {("float_part", "checkpoint"), ("retraining", "cyclic")}
