@@ -118,7 +118,7 @@ def deploy(description: NetworkDescription, state: Mapping[str, npt.ArrayLike]) 
                         step = max(step, _LEAST)
                     levels = weight_levels(settings.weight_levels, bits)
                     network.weights[layer.name] = quantize(values, bits, levels, step)
-                if has_bias(layer):
+                if layer.bias:
                     network.biases[layer.name] = _read(state, f"{layer.name}.bias", (layer.shape[0],))
             case BatchNorm():
                 network.batch_norms[layer.name] = _scale_and_shift(state, layer)
@@ -154,10 +154,6 @@ def weight_shape(layer: WeightLayer) -> tuple[int, ...]:
             return layer.shape[0], layer.in_channels // layer.groups, layer.kernel_size, layer.kernel_size
         case Linear():
             return layer.shape[0], layer.in_features
-
-
-def has_bias(layer: WeightLayer) -> bool:
-    return isinstance(layer, Linear)
 
 
 def folds(layers: tuple[Layer, ...]) -> dict[str, WeightLayer]:

@@ -14,7 +14,18 @@ import numpy.typing as npt
 
 from qcore.errors import InvalidInput
 from qcore.export.deployed import QuantizedWeights
-from qcore.layers import Activation, Add, BatchNorm, Conv, GlobalAveragePool, Input, Linear
+from qcore.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    GlobalAveragePool,
+    Input,
+    Linear,
+    MaxPool,
+    Resize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +36,8 @@ if TYPE_CHECKING:
 Reals: TypeAlias = npt.NDArray[np.float64]
 _Product: TypeAlias = "Callable[[Reals, Reals], Reals]"
 
-_BATCH = 64
+_MOST_COLUMNS = 2**24
+"""As many values may the columns that a convolution is multiplied as have (128 MiB), unless one input has more."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Execution:
     """What a network computed for N inputs."""
 
     logits: Reals
-    """(N, classes)"""
+    """(N, classes), or (N, classes, height, width) where every pixel is classified."""
     codes: dict[str, npt.NDArray[np.int16]]
     """(N, channels, height, width) of every quantized activation layer, by name."""
 
@@ -63,7 +75,8 @@ def execute(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Execut
         raise InvalidInput(
             "inputs", inputs.shape, "is not the network's input", f"give (N, {', '.join(map(str, shape))})"
         )
-    parts = [_execute(network, inputs[start : start + _BATCH]) for start in range(0, len(inputs), _BATCH)]
+    batch = max(1, _MOST_COLUMNS // max(map(_columns, network.layers)))
+    parts = [_execute(network, inputs[start : start + batch]) for start in range(0, len(inputs), batch)]
     return Execution(
         np.concatenate([part.logits for part in parts]),
         {name: np.concatenate([part.codes[name] for part in parts]) for name in network.activations},
@@ -90,6 +103,12 @@ def _execute(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Execu
     return Execution(logits, codes)
 
 
+def _columns(layer: Layer) -> int:
+    if isinstance(layer, Conv):
+        return layer.in_channels * layer.kernel_size**2 * layer.shape[1] * layer.shape[2]
+    return layer.shape[0] * layer.shape[1] * layer.shape[2]
+
+
 def _normalized(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Reals:
     mean = np.array(network.description.mean, dtype=np.float32).reshape(1, -1, 1, 1)
     std = np.array(network.description.std, dtype=np.float32).reshape(1, -1, 1, 1)
@@ -106,7 +125,7 @@ def _computed(network: DeployedNetwork, layer: Layer, sources: list[_Values]) ->
             batch_norm = network.batch_norms[layer.name]
             return _Values(sources[0].reals * _by_channel(batch_norm.scale) + _by_channel(batch_norm.shift))
         case Activation():
-            return _activated(sources[0].reals, network.activations.get(layer.name), signed=layer.signed)
+            return _activated(sources[0].reals, network.activations.get(layer.name), layer)
         case Add():
             return _Values(sum((source.reals for source in sources[1:]), sources[0].reals) * layer.scale)
         case GlobalAveragePool():
@@ -114,6 +133,18 @@ def _computed(network: DeployedNetwork, layer: Layer, sources: list[_Values]) ->
             if sources[0].scale is None:
                 return _Values(total / layer.positions)
             return _Values(total, sources[0].scale / layer.positions)
+        case MaxPool():  # scales are positive, so the largest number is the largest value
+            windows = _windows(sources[0].numbers, layer.kernel_size, layer.stride, 1, -np.inf)
+            return _Values(windows.max((4, 5)), sources[0].scale)
+        case Concat():
+            if len({source.scale for source in sources}) == 1:
+                return _Values(np.concatenate([source.numbers for source in sources], 1), sources[0].scale)
+            return _Values(np.concatenate([source.reals for source in sources], 1))
+        case Resize():
+            if layer.in_size == (1, 1):
+                spread = np.broadcast_to(sources[0].numbers, (len(sources[0].numbers), *layer.shape))
+                return _Values(spread, sources[0].scale)
+            return _Values(_resized(sources[0].reals, layer.shape[1:]))
         case Input():
             raise AssertionError("an input is not computed")
 
@@ -135,10 +166,7 @@ def _multiplied(network: DeployedNetwork, name: str, x: _Values, product: _Produ
 
 def _convolution(x: Reals, weight: Reals, layer: Conv) -> Reals:
     count, groups, (channels, height, width) = len(x), layer.groups, layer.shape
-    pad = layer.kernel_size // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (layer.kernel_size,) * 2, axis=(2, 3))
-    windows = windows[:, :, :: layer.stride, :: layer.stride]
+    windows = _windows(x, layer.kernel_size, layer.stride, layer.dilation, 0.0)
     # (group, N x positions, channels of the group x kernel) @ (group, channels x kernel, output channels of the group)
     columns = windows.reshape(count, groups, -1, height, width, layer.kernel_size**2)
     columns = columns.transpose(1, 0, 3, 4, 2, 5).reshape(groups, count * height * width, -1)
@@ -147,13 +175,34 @@ def _convolution(x: Reals, weight: Reals, layer: Conv) -> Reals:
     return product.transpose(1, 0, 4, 2, 3).reshape(count, channels, height, width)
 
 
+def _windows(x: Reals, kernel_size: int, stride: int, dilation: int, filling: float) -> Reals:
+    """(N, channels, out height, out width, kernel, kernel)"""
+    reach = dilation * (kernel_size - 1) + 1
+    padding = (reach // 2, reach // 2)
+    padded = np.pad(x, ((0, 0), (0, 0), padding, padding), constant_values=filling)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (reach, reach), axis=(2, 3))
+    return windows[:, :, ::stride, ::stride, ::dilation, ::dilation]
+
+
+def _resized(x: Reals, size: tuple[int, ...]) -> Reals:
+    """Linear interpolation along both axes; corners coincide."""
+    for axis, length in zip((2, 3), size, strict=True):
+        last = x.shape[axis] - 1
+        place = np.arange(length) * (last / max(length - 1, 1))
+        below = np.minimum(place.astype(np.int64), max(last - 1, 0))
+        share = (place - below).reshape([-1 if each == axis else 1 for each in range(4)])
+        x = np.take(x, below, axis) * (1 - share) + np.take(x, np.minimum(below + 1, last), axis) * share
+    return x
+
+
 def _linear(x: Reals, weight: Reals) -> Reals:
     return (x.reshape(len(x), -1) @ weight.T)[:, :, None, None]
 
 
-def _activated(x: Reals, grid: ActivationGrid | None, *, signed: bool) -> _Values:
+def _activated(x: Reals, grid: ActivationGrid | None, layer: Activation) -> _Values:
     if grid is None:
-        return _Values(x if signed else np.maximum(x, 0))
+        rectified = x if layer.signed else np.maximum(x, 0)
+        return _Values(rectified if layer.ceiling is None else np.minimum(rectified, layer.ceiling))
     step = float(grid.step)
     return _Values(np.clip(np.rint(x / step), grid.levels.lowest, grid.levels.highest), step)
 

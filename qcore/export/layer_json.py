@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from qcore.layers import Activation, Add, BatchNorm, Conv, GlobalAveragePool, Input, Layer, Linear, weight_layers
+from qcore.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    GlobalAveragePool,
+    Input,
+    Layer,
+    Linear,
+    MaxPool,
+    Resize,
+    weight_layers,
+)
 
 if TYPE_CHECKING:
     from qcore.layers import Shape
@@ -92,8 +105,7 @@ def _problem(layer: Layer, sources: list[Shape]) -> str | None:
                 return "does not read its input's channels"
             if layer.in_channels % layer.groups or shape[0] % layer.groups or not layer.kernel_size % 2:
                 return "has a kernel or groups that do not exist"
-            expected = tuple(-(-size // layer.stride) for size in sources[0][1:])
-            return None if shape[1:] == expected else "has another height or width than its input and stride give"
+            return None if shape[1:] == _strided(sources[0], layer.stride) else _OTHER_SIZE
         case Linear():
             size = sources[0][0] * sources[0][1] * sources[0][2] if len(sources) == 1 else None
             return None if size == layer.in_features and shape[1:] == (1, 1) else "does not read its input's values"
@@ -101,5 +113,23 @@ def _problem(layer: Layer, sources: list[Shape]) -> str | None:
             if len(sources) != 1 or layer.positions != sources[0][1] * sources[0][2]:
                 return "averages another number of positions than its input has"
             return None if shape == (sources[0][0], 1, 1) else "changes the channels"
+        case MaxPool():
+            if len(sources) != 1 or shape[0] != sources[0][0] or not layer.kernel_size % 2:
+                return "has a kernel that does not exist, or changes the channels"
+            return None if shape[1:] == _strided(sources[0], layer.stride) else _OTHER_SIZE
+        case Concat():
+            if not sources or any(source[1:] != shape[1:] for source in sources):
+                return "joins unequal sizes"
+            return None if shape[0] == sum(source[0] for source in sources) else "has not its inputs' channels"
+        case Resize():
+            fits = [(shape[0], *layer.in_size)] == sources
+            return None if fits else "does not read its input's size, or changes the channels"
         case BatchNorm() | Activation():
             return None if sources == [shape] else "changes the shape"
+
+
+_OTHER_SIZE = "has another height or width than its input and stride give"
+
+
+def _strided(source: Shape, stride: int) -> tuple[int, ...]:
+    return tuple(-(-size // stride) for size in source[1:])

@@ -11,7 +11,7 @@ its own accord (docs/decisions/0005-onnx-cuts-with-max-and-min.md).
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from qcore.export.deployed import FloatWeights, folds
-from qcore.layers import Activation, Add, BatchNorm, Conv, GlobalAveragePool, Input, Linear
+from qcore.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    GlobalAveragePool,
+    Input,
+    Linear,
+    MaxPool,
+    Resize,
+)
 
 if TYPE_CHECKING:
     from qcore.export.deployed import DeployedNetwork, FloatArray, ScaleAndShift
@@ -38,7 +49,8 @@ def to_onnx(network: DeployedNetwork, *, with_codes: bool = False) -> bytes:
     """A network as the content of an ONNX file.
 
     Its input ``input`` is (N, channels, height, width) in float32, images in 0..1; normalization is in the graph. Its
-    output ``logits`` is (N, classes). ``with_codes`` adds an output ``<layer>_codes`` for every quantized activation.
+    output ``logits`` is (N, classes), or (N, classes, height, width) where every pixel is classified. ``with_codes``
+    adds an output ``<layer>_codes`` for every quantized activation.
     """
     graph = _Graph(network, with_codes=with_codes)
     graph.add_layers()
@@ -84,6 +96,14 @@ class _Graph:
                     self._sum(layer, sources)
                 case GlobalAveragePool():
                     self._add("GlobalAveragePool", sources, layer.name)
+                case MaxPool():
+                    self._max_pool(layer, sources[0])
+                case Concat():
+                    self._add("Concat", sources, layer.name, axis=1)
+                case Resize():
+                    self._resize(layer, sources[0])
+                case _:
+                    assert_never(layer)
 
     def model(self) -> onnx.ModelProto:
         description = self._network.description
@@ -150,7 +170,8 @@ class _Graph:
             layer.name,
             kernel_shape=[layer.kernel_size] * 2,
             strides=[layer.stride] * 2,
-            pads=[layer.kernel_size // 2] * 4,
+            pads=[layer.dilation * (layer.kernel_size // 2)] * 4,
+            dilations=[layer.dilation] * 2,
             group=layer.groups,
         )
 
@@ -201,10 +222,7 @@ class _Graph:
     def _activation(self, layer: Activation, source: str) -> None:
         grid = self._network.activations.get(layer.name)
         if grid is None:
-            if layer.signed:
-                self._value[layer.name] = source
-            else:
-                self._add("Relu", [source], layer.name)
+            self._float_activation(layer, source)
             return
         name, codes = layer.name, layer.name + CODES
         kind: Any = np.int8 if grid.levels.lowest < 0 else np.uint8
@@ -219,6 +237,43 @@ class _Graph:
         if self._with_codes:
             element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
             self._code_outputs.append(helper.make_tensor_value_info(codes, element, self._output_shape(layer)))
+
+    def _float_activation(self, layer: Activation, source: str) -> None:
+        if layer.ceiling is not None:
+            self._constant(f"{layer.name}_ceiling", np.array(layer.ceiling, dtype=np.float32))
+            self._add("Min", [source, f"{layer.name}_ceiling"], f"{layer.name}_cut")
+            source = f"{layer.name}_cut"
+        if layer.signed:
+            self._value[layer.name] = source
+        else:
+            self._add("Relu", [source], layer.name)
+
+    def _max_pool(self, layer: MaxPool, source: str) -> None:
+        """Codes are pooled as codes. Pooled as values they would be quantized again by ONNX Runtime, and sometimes to a
+        type that it then refuses itself."""
+        window = {
+            "kernel_shape": [layer.kernel_size] * 2,
+            "strides": [layer.stride] * 2,
+            "pads": [layer.kernel_size // 2] * 4,
+        }
+        read = layer.inputs[0]
+        if read not in self._network.activations:
+            self._add("MaxPool", [source], layer.name, **window)
+            return
+        pooled = f"{layer.name}_pooled"
+        self._add("MaxPool", [read + CODES], pooled, **window)
+        self._add("DequantizeLinear", [pooled, f"{read}_step", f"{read}_zero"], layer.name)
+
+    def _resize(self, layer: Resize, source: str) -> None:
+        self._constant(f"{layer.name}_size", np.array(layer.shape[1:], dtype=np.int64))
+        self._add(
+            "Resize",
+            [source, "", "", f"{layer.name}_size"],
+            layer.name,
+            mode="linear",
+            coordinate_transformation_mode="align_corners",
+            axes=[2, 3],
+        )
 
     def _sum(self, layer: Add, sources: list[str]) -> None:
         """Pairwise, from the first on, as the torch network adds."""

@@ -24,7 +24,6 @@ from qcore.export.deployed import (
     FloatWeights,
     QuantizedWeights,
     ScaleAndShift,
-    has_bias,
     weight_shape,
 )
 from qcore.export.description import NetworkDescription
@@ -213,7 +212,7 @@ def _floats(description: NetworkDescription) -> Iterator[_Tensor]:
                     yield _Tensor(layer.name, "weights", weight_shape(layer), 0)
                 else:
                     yield _Tensor(layer.name, "weight step", (), 0)
-                if has_bias(layer):
+                if layer.bias:
                     yield _Tensor(layer.name, "bias", channels, 0)
             case BatchNorm():
                 yield _Tensor(layer.name, "scale", channels, 0)

@@ -21,7 +21,7 @@ from exporting import (
 from qcore import get_task
 from qcore.export import TrainedNetwork
 
-ARCHITECTURES = ["basic-L8-D8", "preact-L8-D8", "depthwise-L11-D4"]
+ARCHITECTURES = ["basic-L8-D8", "preact-L8-D8", "depthwise-L11-D4", "mobilenetv2-x0.1"]
 
 LEAST_SHARE = 0.9999
 MOST_RELATIVE_ERROR = 1e-4
@@ -44,17 +44,18 @@ def assert_agreement(trained: TrainedNetwork, inputs: Inputs, how: str) -> None:
     for each in equal.values():
         same_codes &= each.all(1)
     assert np.isfinite(found.logits).all()
-    errors = np.abs(found.logits - expected.logits).max(1)
-    error = float(errors[same_codes].max()) if same_codes.any() else 0.0
+    errors = np.abs(found.logits - expected.logits)[same_codes]
+    error = float(errors.max()) if errors.size else 0.0
     top = np.sort(expected.logits, 1)
-    margins = top[:, -1] - top[:, -2]
-    others = np.flatnonzero(found.logits.argmax(1) != expected.logits.argmax(1))
+    margins = (top[:, -1] - top[:, -2]).reshape(len(inputs), -1)
+    others = found.logits.argmax(1) != expected.logits.argmax(1)
+    listed = [tuple(map(int, place)) for place in np.argwhere(others.reshape(len(inputs), -1))]
     label = f"{trained.description.architecture} at {trained.description.bit_widths}, {how}"
     print(f"{label}: {total - wrong} of {total} codes, logit error {error:.1e}")
-    print(f"{label}: other classes for images {[(int(image), float(margins[image])) for image in others]}")
+    print(f"{label}: other classes for {[(place, float(margins[place])) for place in listed]}")
     assert total == 0 or wrong <= (1 - LEAST_SHARE) * total, f"{wrong} of {total} codes differ"
     assert error <= MOST_RELATIVE_ERROR * float(np.abs(expected.logits).max()) + 1e-30
-    assert all(margins[image] <= error for image in others), others
+    assert all(margins[place] <= error for place in listed), listed
 
 
 @exported
@@ -110,6 +111,29 @@ def test_fully_connected_networks_agree_on_points(name: str, bits: str, how: str
 def test_odd_shapes_agree(shape: tuple[int, int, int], how: str) -> None:
     trained = random_network("basic-L8-D3", input_shape=shape)
     assert_agreement(trained, inputs_for(trained.description, 40), how)
+
+
+@exported
+@pytest.mark.parametrize("bits", ["W2A2", "float"])
+def test_networks_with_max_pooling_agree(bits: str, how: str) -> None:
+    trained = random_network("imagenet-preact-L18-D4-B2.2.2.2", bits, task="imagenet", input_shape=(3, 65, 64))
+    assert_agreement(trained, inputs_for(trained.description, 4), how)
+    trained = random_network("imagenet-bottleneck-L14-D4-B1.1.1.1", bits, task="imagenet", input_shape=(3, 65, 64))
+    assert_agreement(trained, inputs_for(trained.description, 4), how)
+
+
+@exported
+@pytest.mark.parametrize("bits", ["W2A2", "W4A4", "float"])
+def test_networks_with_dilation_concatenation_and_resizing_agree_on_every_pixel(bits: str, how: str) -> None:
+    trained = random_network("deeplabv3-mobilenetv2-x0.1", bits, task="voc2012", input_shape=(3, 49, 65))
+    assert_agreement(trained, inputs_for(trained.description, 4), how)
+
+
+@exported
+def test_sums_that_are_not_quantized_again_agree(how: str) -> None:
+    trained = random_network("residual-L5-D20", task="rings", requantized_sums=False)
+    points = np.random.default_rng(1).normal(0, 0.6, (200, 2, 1, 1)).astype(np.float32)
+    assert_agreement(trained, points, how)
 
 
 @exported
