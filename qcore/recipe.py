@@ -146,8 +146,8 @@ class RetrainingRecipe(_Part):
     schedule: Schedule
     quantizers: QuantizerSettings = QuantizerSettings()
     most_gradient_norm: Annotated[float, Field(gt=0, le=1e9)] = 1e3
-    """Gradients of a greater norm are scaled down to it. Healthy ones are hundreds of times smaller; where channels of a
-    very deep network die, batch normalization amplifies gradients from layer to layer until they are not finite."""
+    """Gradients of a greater norm are scaled down to it. Healthy ones are hundreds of times smaller; where channels of
+    a very deep network die, batch normalization amplifies gradients until they are not finite."""
     lipschitz_scale: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Factor of L_Lip (Eq. 8) in the loss; the paper's is 1e-4. 0 for none."""
     cyclic: CyclicSchedule | None = None
