@@ -65,7 +65,7 @@ def _exact(size: Tensor, count: Tensor, reach: Tensor, least: float, sides: int)
         product = torch.cat([none, product]) + least * (size * count).sum()
         square = torch.cat([none, square]) + least**2 * count.sum()
     best = (product**2 / square).nan_to_num(0.0).argmax()
-    return product[best] / square[best]
+    return product.take(best) / square.take(best)  # an index in brackets would be read back
 
 
 def _binned(size: Tensor, negative: Tensor, bins: int, levels: Levels) -> tuple[Tensor, Tensor, Tensor]:
