@@ -106,6 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", metavar="FILE", help="default: named after architecture, task and bit widths")
     export.add_argument("--with-codes", action="store_true", help="onnx: output every activation's codes too")
 
+    measure = _add(commands, "measure", "what quantization does inside a trained network, layer by layer")
+    measure.add_argument("evaluation", metavar="EVALUATION", help="its number, or a file that `evaluate --save` wrote")
+    measure.add_argument("--bit-widths", help="e.g. W2A2 (default: W2A2, or else those that rank)")
+    measure.add_argument("--stage", metavar="KEY", help="the stage's key or its beginning, to choose among recipes")
+    measure.add_argument(
+        "--examples", type=int, default=256, metavar="N", help="test examples, 1 to 1000 (default: 256)"
+    )
+    measure.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: 1)")
+
     serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, help="0 for any free one (default: QUANTRANK_PORT or 8000)")

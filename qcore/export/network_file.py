@@ -87,19 +87,26 @@ def load_network(path: str | Path) -> Network:
     Raises:
         InvalidInput: naming the file, when it cannot be read, is none, or its state is not its network's.
     """
+    try:
+        return to_network(read_network_file(Path(path)))
+    except (RuntimeError, TypeError) as error:
+        problem = f"does not hold its network's state: {' '.join(str(error).split())[:200]}"
+        raise InvalidInput("file", str(path), problem, _REMEDY) from None
+
+
+def to_network(trained: TrainedNetwork) -> Network:
+    """The torch network, in evaluation mode.
+
+    Raises:
+        RuntimeError, TypeError: as torch does for a state that is not the described network's.
+    """
     import torch
 
     from qcore.network import Network
 
-    path = Path(path)
-    trained = read_network_file(path)
     description = trained.description
     network = Network(description.layers, description.bit_widths, description.quantizers)
-    try:
-        network.load_state_dict({name: torch.from_numpy(values) for name, values in trained.state.items()})
-    except (RuntimeError, TypeError) as error:
-        problem = f"does not hold its network's state: {' '.join(str(error).split())[:200]}"
-        raise InvalidInput("file", str(path), problem, _REMEDY) from None
+    network.load_state_dict({name: torch.from_numpy(values) for name, values in trained.state.items()})
     return network.eval()
 
 
