@@ -39,10 +39,15 @@ _BASE_SHARE = 0.1
 _PAPER_DEPTHS = (20, 32, 56, 110)
 _SEEDS: dict[Scale, int] = {"smoke": 2, "cpu": 5, "paper": 5}
 RETRAIN, LIPSCHITZ, CLR, BOTH = "retrain", "L_Lip", "CLR", "L_Lip + CLR"
+LONGER = "retrain longer"
+"""Retraining without cycles for as many epochs as with them: what of CLR's gain is its length."""
 
 
 def with_method(recipe: Recipe, method: str, cycles: int) -> Recipe:
-    """The recipe with the paper's L_Lip, or so many cycles of CLR after retraining, or both."""
+    """The recipe with the paper's L_Lip, so many cycles of CLR after retraining, or both; or with a longer schedule."""
+    if method == LONGER:
+        epochs = recipe.retraining.schedule.epochs + cycles * CyclicSchedule().cycle_epochs
+        return with_epochs(recipe, recipe.float_part.schedule.epochs, epochs)
     changes: dict[str, object] = {}
     if method in (LIPSCHITZ, BOTH):
         changes["lipschitz_scale"] = LIPSCHITZ_SCALE
@@ -59,7 +64,7 @@ def table_4_plan(scale: Scale, options: Options) -> Plan:
         networks = [(f"ResNet{depth}", Architecture("basic", depth, 16)) for depth in _PAPER_DEPTHS]
     elif scale == "cpu":
         task = get_task("fashion-mnist-14")
-        recipe, cycles = task.recipe("short"), 1
+        recipe, cycles = with_epochs(task.recipe("short"), 6, 3), 1  # as Figure 8's, with which it shares stages
         networks = [(name, Architecture.parse(name)) for name in ("basic-L8-D11", "basic-L44-D4")]
     else:
         task = get_task("digits")
@@ -68,7 +73,7 @@ def table_4_plan(scale: Scale, options: Options) -> Plan:
     variants = tuple(
         Variant(network, architecture, with_method(recipe, method, cycles), (W2A2,), method)
         for network, architecture in networks
-        for method in (RETRAIN, LIPSCHITZ, CLR, BOTH)
+        for method in (RETRAIN, LIPSCHITZ, CLR, BOTH, LONGER)
     )
     return Plan(scale, task, variants, chosen_seeds(options, _SEEDS[scale]))
 
@@ -86,6 +91,7 @@ def table_4_report(results: Results) -> Report:
     notes = (
         _note(results),
         f"CLR trains {_cycle_epochs(results)} epochs more than plain retraining, as the paper's does.",
+        f"{LONGER!r} trains as long as CLR, by one schedule.",
     )
     return Report((table, published), (), notes)
 
