@@ -17,6 +17,7 @@ from searcher.searches import create_search
 from searcher.worker import Worker
 from searcher.worker_settings import WorkerSettings
 from service.cli import main
+from service.files import usable_folder
 from service.settings import load_settings
 
 RECIPE = {
@@ -84,6 +85,13 @@ def test_evaluate_saves_every_stage_as_a_network_that_loads(saved: Path) -> None
     names = {path.name for path in saved.iterdir()}
     assert names == {f"basic-L8-D3_digits_{bits}_seed0.safetensors" for bits in ("float", "W2A2")}
     assert str(load_network(network(saved)).bit_widths) == "W2A2"
+
+
+def test_looking_whether_a_folder_can_be_written_leaves_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / ".quantrank").write_text("a user's file")
+    usable_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".quantrank"]
+    assert (tmp_path / ".quantrank").read_text() == "a user's file"
 
 
 def test_a_saved_network_is_exported_in_every_format(
