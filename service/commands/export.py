@@ -24,7 +24,8 @@ def run(arguments: Namespace) -> int:
     """Writes a trained network as a file to ship."""
     bit_widths = None if arguments.bit_widths is None else BitWidths.parse(arguments.bit_widths)
     if arguments.evaluation.isascii() and arguments.evaluation.isdigit():
-        trained = _stored(int(arguments.evaluation[:19]), bit_widths, arguments.stage)
+        # 18 digits are more than any number has, and no database refuses them.
+        trained = _stored(int(arguments.evaluation[:18]), bit_widths, arguments.stage)
     else:
         trained = _from_file(arguments.evaluation, bit_widths, arguments.stage)
     description = trained.description

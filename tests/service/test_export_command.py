@@ -124,7 +124,8 @@ def test_an_evaluation_of_a_search_is_exported_by_its_number(
     assert printed(capsys, "export", "1", "--format", "onnx", "--bit-widths", "float")["bit_widths"] == "float"
     by_key = printed(capsys, "export", "1", "--format", "packed", "--stage", told["stage"][:8])
     assert by_key["stage"] == told["stage"]
-    assert "quantrank.db" in refused(capsys, "export", "2", "--format", "onnx")
+    for absent in ("2", "9" * 19, "9" * 30):
+        assert "quantrank.db" in refused(capsys, "export", absent, "--format", "onnx")
     assert "W2A2, float" in refused(capsys, "export", "1", "--format", "onnx", "--bit-widths", "W4A4")
     for path in (home / "artifacts/networks").iterdir():
         path.unlink()
