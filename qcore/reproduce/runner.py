@@ -117,7 +117,7 @@ class _Queue:
 
 def _never_trained(stage: Stage, of_float: TrainedStage) -> TrainedStage:
     """The end of a stage whose float network diverged; it is not stored."""
-    return TrainedStage(stage.key, "diverged", None, None, 0.0, of_float.path)
+    return TrainedStage(stage.key, "diverged", None, None, 0.0, of_float.path, "its float network diverged")
 
 
 @dataclass
