@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
     from qcore.network import Network
 
@@ -29,15 +28,23 @@ class Divergence:
 
 
 class Watch:
-    """Looks at every output of a network while it is entered, and at what ``check`` is given after every step."""
+    """Looks at every output and every gradient of a network while it is entered, as they are computed."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
         self._output: str | None = None
+        self._gradient: str | None = None
 
     def __enter__(self) -> Watch:
         self._hooks = [
-            module.register_forward_hook(self._looking_at(name)) for name, module in self._network.named_children()
+            *(module.register_forward_hook(self._looking_at(name)) for name, module in self._network.named_children()),
+            # Not after the backward pass: clipping spreads one that is not a number over all gradients.
+            *(
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._looking_at_gradient(name.split(".")[0])
+                )
+                for name, parameter in self._network.named_parameters()
+            ),
         ]
         return self
 
@@ -51,17 +58,12 @@ class Watch:
             return Divergence(step, self._output, "output")
         if not bool(loss.isfinite()):
             return Divergence(step, None, "loss")
-        # Gradients arise from the last layer to the first, so the last one broke first.
-        if (layer := _first_not_finite(reversed(list(self._gradients())))) is not None:
-            return Divergence(step, layer, "gradient")
-        if (layer := _first_not_finite(self._network.state_dict().items())) is not None:
-            return Divergence(step, layer, "state")
+        if self._gradient is not None:
+            return Divergence(step, self._gradient, "gradient")
+        for name, tensor in self._network.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                return Divergence(step, name.split(".")[0], "state")
         return None
-
-    def _gradients(self) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in self._network.named_parameters():
-            if parameter.grad is not None:
-                yield name, parameter.grad
 
     def _looking_at(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def look(_module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -70,6 +72,9 @@ class Watch:
 
         return look
 
+    def _looking_at_gradient(self, name: str) -> Callable[[Tensor], None]:
+        def look(parameter: Tensor) -> None:
+            if self._gradient is None and parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+                self._gradient = name
 
-def _first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    return next((name.split(".")[0] for name, tensor in tensors if not bool(torch.isfinite(tensor).all())), None)
+        return look

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and paths that stay below a folder."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def leads_below(path: Path, folder: Path) -> bool:
+    """Whether a path, with all symbolic links followed, lies in a folder. A loop of links leads nowhere."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (RuntimeError, ValueError):  # what pathlib raises for loops, and for paths with null characters
+        return False

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from qcore.errors import InvalidInput
+from qcore.files import leads_below
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,10 +41,12 @@ def resolve_checkpoint(recipe: Recipe, data_root: Path) -> Recipe:
 def load_starting_network(
     architecture: Architecture, task: Task, checkpoint: Checkpoint, data_root: Path
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under our layers' names; layers may be missing only from torchvision's.
+    """The tensors of a checkpoint under our layers' names.
+
+    Layers may be missing only from torchvision's, and only where the network is trained further.
 
     Raises:
-        InvalidInput: for a file that is not there or changed, and for tensors of another network.
+        InvalidInput: for a file that is not there or changed, for tensors of another network or that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -57,8 +60,17 @@ def load_starting_network(
     except SafetensorError as error:
         raise InvalidInput(f"{_FIELD}.path", checkpoint.path, f"is no safetensors file ({error})", _REMEDY) from None
     expected = {name: tensor.shape for name, tensor in Network(architecture.layers(task)).state_dict().items()}
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            problem = f"holds values in {name} that are not finite"
+            raise InvalidInput(f"{_FIELD}.path", checkpoint.path, problem, "give a network that did not diverge")
     if not tensors.keys() & expected.keys():
-        return from_torchvision(architecture, task, tensors).tensors
+        renamed = from_torchvision(architecture, task, tensors)
+        if renamed.left_out and not checkpoint.fine_tune:
+            problem = f"leaves {', '.join(renamed.left_out)} as random as they start"
+            remedy = "set it to true, so that the float schedule trains them"
+            raise InvalidInput(f"{_FIELD}.fine_tune", checkpoint.fine_tune, problem, remedy)
+        return renamed.tensors
     for name in sorted(expected.keys() | tensors.keys()):
         found, wanted = tensors.get(name), expected.get(name)
         if found is None or wanted is None or found.shape != wanted:
@@ -74,8 +86,10 @@ def load_starting_network(
 def _digest(checkpoint: Checkpoint, data_root: Path) -> str:
     """The file's SHA-256, which has to be the one the checkpoint names, if it names one."""
     path = data_root / checkpoint.path
-    if not path.resolve().is_relative_to(data_root.resolve()):
-        raise InvalidInput(f"{_FIELD}.path", checkpoint.path, "leads out of the data root", "give a path below it")
+    if not leads_below(path, data_root):
+        raise InvalidInput(
+            f"{_FIELD}.path", checkpoint.path, "leads to no place below the data root", "give a path below it"
+        )
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from qcore import InvalidInput
@@ -29,11 +30,10 @@ def usable_folder(path: Path) -> None:
     Raises:
         InvalidInput: when they cannot.
     """
-    probe = path / ".quantrank"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_whole(probe, b"")
-        probe.unlink()
+        with TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise _unwritable("save", path, error, "name a folder that can be written") from None
 

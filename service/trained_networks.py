@@ -24,7 +24,8 @@ def find_trained_network(evaluation: str, bit_widths_name: str | None, stage_key
     """
     bit_widths = None if bit_widths_name is None else BitWidths.parse(bit_widths_name)
     if evaluation.isascii() and evaluation.isdigit():
-        return _stored(int(evaluation[:19]), bit_widths, stage_key)
+        # 18 digits are more than any number has, and no database refuses them.
+        return _stored(int(evaluation[:18]), bit_widths, stage_key)
     return _from_file(evaluation, bit_widths, stage_key)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from qcore.layers import Layer, Shape
     from qcore.stages import Stage
     from qcore.tasks import Task
+
+_LARGEST = (2 - 2**-23) * 2.0**127
+"""Of float32, in which inputs are normalized; Python's own integers have no bounds."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,8 @@ def _numbers(values: dict[str, Any], name: str, count: int, *, positive: bool = 
     if not isinstance(value, list) or len(value) != count:
         raise ValueError(f"{name} has to have one number for each of the {count} input channels")
     for each in value:
-        if not isinstance(each, int | float) or isinstance(each, bool) or not math.isfinite(each):
-            raise ValueError(f"{name} holds {each!r}, which is no number")
+        if not isinstance(each, int | float) or isinstance(each, bool) or not abs(each) <= _LARGEST:
+            raise ValueError(f"{name} holds {str(each)[:40]}, which is no float32")
         if positive and each <= 0:
             raise ValueError(f"{name} holds {each!r}, which is not positive")
     return tuple(float(each) for each in value)

@@ -174,7 +174,9 @@ def _float_order(measured: _Rows, printed: _Rows, block: str | None) -> Verdict 
 def _depth_verdicts(measured: _Rows, printed: _Rows, block: str) -> list[Verdict]:
     sides = []
     for rows in (measured, printed):
-        chosen = sorted((depth, means) for kind, depth, means in rows if kind == block)
+        chosen = sorted(((depth, means) for kind, depth, means in rows if kind == block), key=lambda row: row[0])
+        if not chosen:  # all diverged
+            return []
         depths = [float(depth) for depth, _ in chosen]
         drops = [means["float"] - means["W2A2"] for _, means in chosen]
         best = {bits: max(chosen, key=lambda row, bits=bits: row[1][bits])[0] for bits in ("float", "W2A2")}  # type: ignore[misc]

@@ -106,6 +106,8 @@ class TrainedStage:
     train_seconds: float
     path: Path
     """The trained network's state, as safetensors."""
+    divergence: str | None = None
+    """Where it broke first, if it diverged and that was found."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,17 @@ class Experiment:
     """Whether it compares layer policies."""
     reports_untrained: bool = False
     """Whether there is something to report before anything is trained (Table 1's costs)."""
+
+
+def divergence_notes(results: Results) -> tuple[str, ...]:
+    """What to say of stages that diverged: means are of the other seeds."""
+    plan = results.plan
+    stages = [stage for stage in plan.stages() if stage.key in results.trained]
+    diverged = [stage for stage in stages if results.trained[stage.key].status == "diverged"]
+    if not diverged:
+        return ()
+    found = (f"{stage.label}: {results.trained[stage.key].divergence or 'did not break again'}" for stage in diverged)
+    return (f"{len(diverged)} of {len(stages)} stages diverged and are in no mean:", *found)
 
 
 def with_policy(recipe: Recipe, policy: Policy) -> Recipe:

@@ -81,8 +81,11 @@ class _Queue:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.stages = {stage.key: stage for stage in plan.stages()}
         self.trained: dict[str, TrainedStage] = {}
-        for key, stage in self.stages.items():
-            if (found := read_stage(folder, stage)) is not None:
+        for key, stage in self.stages.items():  # float stages come before those that start from them
+            of_float = self.trained.get(_float(stage))
+            if of_float is not None and of_float.status == "diverged":
+                self.trained[key] = _never_trained(stage, of_float)
+            elif (found := read_stage(folder, stage)) is not None:
                 self.trained[key] = found
         self.waiting = {key: stage for key, stage in self.stages.items() if key not in self.trained}
         self.cost = {key: stage_seconds(stage) for key, stage in self.waiting.items()}
@@ -103,13 +106,18 @@ class _Queue:
         skipped = [each for each in self.waiting.values() if _float(each) == stage.key]
         for each in skipped:
             del self.waiting[each.key]
-        return [(each, TrainedStage(each.key, "diverged", None, None, 0.0, result.path)) for each in skipped]
+        return [(each, _never_trained(each, result)) for each in skipped]
 
     def _chain_cost(self, stage: Stage) -> float:
         cost = self.cost[stage.key]
         if stage.bit_widths.is_float:
             cost += sum(self.cost[key] for key, each in self.waiting.items() if _float(each) == stage.key != key)
         return cost
+
+
+def _never_trained(stage: Stage, of_float: TrainedStage) -> TrainedStage:
+    """The end of a stage whose float network diverged; it is not stored."""
+    return TrainedStage(stage.key, "diverged", None, None, 0.0, of_float.path, "its float network diverged")
 
 
 @dataclass

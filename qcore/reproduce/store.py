@@ -53,6 +53,7 @@ def read_stage(folder: Path, stage: Stage) -> TrainedStage | None:
         metadata["validation_accuracy"],
         metadata["train_seconds"],
         stage_path(folder, stage),
+        metadata.get("divergence"),
     )
 
 

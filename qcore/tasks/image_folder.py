@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from qcore.errors import DataMissing, InvalidInput
+from qcore.files import leads_below
 from qcore.recipe import PAPER_CIFAR10, FloatRecipe, Recipe, RetrainingRecipe, Schedule
 from qcore.tasks.task import CONVOLUTIONAL, IMAGENET_MEAN, IMAGENET_STD, Examples, FileExamples, Files, Task
 
@@ -207,7 +208,7 @@ class _Listing:
         return found
 
     def _confine(self, path: Path) -> None:
-        if not path.resolve().is_relative_to(self.data_root.resolve()):
+        if not leads_below(path, self.data_root):
             raise self._unusable(f"leads outside the data root by {path}")
 
     def _unusable(self, problem: str) -> DataMissing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def run(arguments: Namespace) -> int:
 
     device = prepare_device(arguments.device, arguments.threads)
     found: list[dict[str, Any]] = []
+    broke: list[str] = []
     with progress_bar() as bar:
         epochs = sum(stage.epochs for stage in stages_of(task, architecture, recipe, arguments.seed, bit_widths))
         shown = bar.add_task(architecture.name, total=epochs)
@@ -54,12 +56,15 @@ def run(arguments: Namespace) -> int:
             device=device,
             on_epoch=on_epoch,
         ):
+            if result.divergence is not None:
+                broke.append(f"{stage.bit_widths} diverged: {result.divergence}")
             found.append(
                 {
                     "bit_widths": str(stage.bit_widths),
                     "status": result.status,
                     "validation_accuracy": result.validation_accuracy,
                     "test_accuracy": result.test_accuracy,
+                    "divergence": None if result.divergence is None else asdict(result.divergence),
                     "epochs": len(result.curve),
                     "train_seconds": round(result.train_seconds, 3),
                     "saved": None if folder is None else _saved(stage, result, folder),
@@ -72,6 +77,7 @@ def run(arguments: Namespace) -> int:
                 "task": task.name,
                 "recipe": recipe.name,
                 "recipe_hash": recipe.hash(),
+                "recipe_settings": recipe.model_dump(mode="json", exclude={"name"}),
                 "seed": arguments.seed,
                 "accuracies": {each["bit_widths"]: each["test_accuracy"] for each in found},
                 "stages": found,
@@ -92,6 +98,8 @@ def run(arguments: Namespace) -> int:
             for each in found
         ],
     )
+    for told in broke:
+        print(told)
     for each in found:
         if each["saved"]:
             print(f"saved {each['saved']}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcore import InvalidInput
 from qcore.reproduce import POLICIES, Options, Results, get_experiment
-from qcore.reproduce.experiment import check_options
+from qcore.reproduce.experiment import check_options, divergence_notes
 from qcore.statistics import Interval
 from service.output import print_json, print_table, progress_bar
 from service.settings import load_settings
@@ -53,6 +53,7 @@ def run(arguments: Namespace) -> int:
                 raise
             missing = error
     report = experiment.report(results)
+    report = replace(report, notes=(*report.notes, *divergence_notes(results)))
     if arguments.json:
         print_json(_as_json(experiment, results, report))
     else:
@@ -201,6 +202,7 @@ def _stages(results: Results) -> list[dict[str, Any]]:
                         "bit_widths": str(bits),
                         "status": trained.status,
                         "test_accuracy": trained.test_accuracy,
+                        "divergence": trained.divergence,
                         "train_seconds": round(trained.train_seconds, 3),
                         "key": trained.key,
                     }

@@ -10,17 +10,18 @@ import torch
 
 import qcore.reproduce.runner as runner
 from qcore import FLOAT, Architecture, BitWidths, DataMissing, InvalidInput, Network, Stage, get_task, override
+from qcore.divergence import Divergence
 from qcore.paper import Ordering
 from qcore.reproduce import EXPERIMENTS, Options, Plan, Results, Scale, get_experiment
 from qcore.reproduce.comparison import TWO_BITS, W2A2, W2AF, WFA2, holds, verdict
 from qcore.reproduce.depth_sweep import nearest_width
 from qcore.reproduce.drawings import PAPER_CYCLE
 from qcore.reproduce.estimate import stage_seconds, wall_seconds
-from qcore.reproduce.experiment import TrainedStage, Variant, with_epochs, with_policy
-from qcore.reproduce.store import checkpoint_path, read_stage
+from qcore.reproduce.experiment import TrainedStage, Variant, divergence_notes, with_epochs, with_policy
+from qcore.reproduce.store import checkpoint_path, read_stage, write_stage
 from qcore.reproduce.training_methods import with_method
 from qcore.statistics import Interval, t_quantile
-from qcore.training import CurvePoint
+from qcore.training import CurvePoint, StageResult
 
 DIGITS = get_task("digits")
 
@@ -233,6 +234,19 @@ def test_where_the_float_stage_diverges_nothing_is_retrained(tmp_path: Path) -> 
     assert len(told.labels) == 2
 
 
+def test_a_run_again_skips_what_would_start_from_a_diverged_float_stage(tmp_path: Path) -> None:
+    plan = small_plan()
+    float_stage, quantized = plan.stages()
+    where = Divergence(3, "stem_conv", "gradient")
+    write_stage(tmp_path, float_stage, StageResult("diverged", None, None, (), 1.0, {}, where), {})
+    for _ in range(2):
+        queue = runner._Queue(plan, tmp_path)
+        assert queue.take() is None
+        assert queue.trained[float_stage.key].divergence == "gradient of stem_conv not finite at step 3"
+        assert queue.trained[quantized.key].status == "diverged"
+        write_stage(tmp_path, quantized, StageResult("done", 50.0, 50.0, (), 1.0, {}), {})  # by an earlier release
+
+
 def test_quantized_stages_wait_for_their_float_stage_and_long_ones_come_first(tmp_path: Path) -> None:
     recipe = with_epochs(DIGITS.recipe("short"), 1, 1)
     variants = [Variant(name, Architecture.parse(name), recipe, TWO_BITS) for name in ("basic-L8-D3", "basic-L20-D16")]
@@ -387,6 +401,31 @@ def test_sweeps_are_reported_and_drawn(name: str, tmp_path: Path) -> None:
 
     assert report.tables
     assert all(len(row) == len(table.columns) for table in report.tables for row in table.rows)
+
+
+def test_what_diverged_is_noted_with_where_it_broke() -> None:
+    results = made_up("lsq-comparison")
+    assert divergence_notes(results) == ()
+    stage = results.plan.stages()[1]
+    broke = TrainedStage(stage.key, "diverged", None, None, 0.0, Path(), "loss not finite at step 7")
+    results.trained[stage.key] = broke
+    assert divergence_notes(results) == (
+        "1 of 15 stages diverged and are in no mean:",
+        f"{stage.label}: loss not finite at step 7",
+    )
+
+
+@pytest.mark.parametrize("name", ["figure-2", "figure-6", "figure-7", "figure-8", "table-4", "lsq-comparison"])
+def test_a_block_kind_whose_retrainings_all_diverged_is_reported(name: str) -> None:
+    results = made_up(name)
+    block = results.plan.variants[0].architecture.block
+    for stage in results.plan.stages():
+        if stage.architecture.block == block and not stage.bit_widths.is_float:
+            results.trained[stage.key] = TrainedStage(stage.key, "diverged", None, None, 0.0, Path())
+
+    report = get_experiment(name).report(results)
+
+    assert "diverged" in {cell for table in report.tables for row in table.rows for cell in row}
 
 
 def test_figure_8_says_how_float_and_quantized_orders_differ() -> None:

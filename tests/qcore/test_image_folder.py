@@ -143,6 +143,11 @@ def test_symbolic_links_may_not_lead_out_of_the_data_root(tmp_path: Path) -> Non
     for name in ("all", "class", "file", "split"):
         with pytest.raises(DataMissing, match="leads outside the data root"):
             get_task(f"images/{name}", inside)
+    write_class_folders(inside / "images/loop", {"a": 3, "b": 3})
+    (inside / "images/loop/b/round.png").symlink_to("round.png")
+    with pytest.raises(DataMissing, match=r"leads outside the data root by .*round\.png"):
+        get_task("images/loop", inside)
+    assert "images/loop" not in {task.name for task in list_tasks(inside)}
     write_class_folders(inside / "shared", {"a": 3, "b": 3})
     (inside / "images/fine").symlink_to(inside / "shared")
     assert get_task("images/fine", inside).classes == 2

@@ -103,6 +103,8 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         ({"bit_widths": "W1A1"}, "bit_widths"),
         ({"layers": []}, "no list of layers"),
         ({"std": [0.0]}, "std"),
+        ({"mean": [10**400]}, "mean"),
+        ({"mean": [1e39]}, "mean"),
         ({"quantizers": {"weight_levels": "ternary"}}, "weight_levels"),
         ({"version": 2}, "version 2"),
     ]:

@@ -76,9 +76,11 @@ def test_the_files_content_says_which_network_a_stage_starts_from(tmp_path: Path
     [
         ("missing.safetensors", "cannot be read"),
         ("networks", "cannot be read"),
-        ("../outside.safetensors", "leads out of the data root"),
-        ("/etc/hostname", "leads out of the data root"),
-        ("link.safetensors", "leads out of the data root"),
+        ("../outside.safetensors", "leads to no place below the data root"),
+        ("/etc/hostname", "leads to no place below the data root"),
+        ("loop.safetensors", "leads to no place below the data root"),
+        ("null\0.safetensors", "leads to no place below the data root"),
+        ("link.safetensors", "leads to no place below the data root"),
     ],
 )
 @pytest.mark.usefixtures("saved")
@@ -89,6 +91,7 @@ def test_a_file_that_is_not_there_or_not_below_the_data_root_is_refused(
     (root / "networks").mkdir(parents=True)
     (tmp_path / "outside.safetensors").write_bytes(b"")
     (root / "link.safetensors").symlink_to(tmp_path / PATH)
+    (root / "loop.safetensors").symlink_to("loop.safetensors")
     with pytest.raises(InvalidInput, match=problem) as raised:
         resolve_checkpoint(recipe(path=path), root)
     assert (raised.value.field, raised.value.value) == ("recipe.float_part.checkpoint.path", path)
@@ -121,6 +124,19 @@ def test_torchvisions_names_are_understood_and_its_classifier_may_be_of_other_cl
     task = replace(TASK, input_shape=(3, 16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
     state = torchvision.models.mobilenet_v2(width_mult=0.1, num_classes=7).state_dict()
     save_file(state, tmp_path / "theirs.safetensors")
-    found = load_starting_network(architecture, task, Checkpoint(path="theirs.safetensors"), tmp_path)
+    found = load_starting_network(architecture, task, Checkpoint(path="theirs.safetensors", fine_tune=True), tmp_path)
     assert torch.equal(found["stem_conv.weight"], state["features.0.0.weight"])
     assert not any(name.startswith("classifier") for name in found)
+    with pytest.raises(InvalidInput, match="leaves classifier as random") as raised:
+        load_starting_network(architecture, task, Checkpoint(path="theirs.safetensors"), tmp_path)
+    assert raised.value.field == "recipe.float_part.checkpoint.fine_tune"
+    whole = replace(task, classes=7)
+    assert "classifier.weight" in load_starting_network(
+        architecture, whole, Checkpoint(path="theirs.safetensors"), tmp_path
+    )
+
+
+def test_a_network_that_is_not_finite_is_refused(saved: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    save_file(saved | {"stem_bn.bias": torch.full((3,), torch.nan)}, tmp_path / PATH)
+    with pytest.raises(InvalidInput, match=r"stem_bn\.bias that are not finite"):
+        load_starting_network(ARCHITECTURE, TASK, Checkpoint(path=PATH), tmp_path)

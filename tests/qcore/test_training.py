@@ -454,19 +454,24 @@ def test_training_that_blows_up_ends_as_diverged_and_leaves_nothing_to_retrain_f
 
 
 class _Breaks(torch.autograd.Function):
-    """Passes its input; its gradient, or its output, becomes infinite on the given pass."""
+    """Passes its input; the gradient is multiplied by a factor."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, broken: bool) -> Tensor:
-        ctx.broken = broken
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return (gradients[0] * torch.inf if ctx.broken else gradients[0]), None
+        return gradients[0] * ctx.factor, None
 
 
-def test_a_gradient_that_breaks_is_found_with_its_step_and_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bit_widths", [FLOAT, W2A2])  # retraining clips gradients, which spreads what is no number
+@pytest.mark.parametrize("factor", [torch.inf, torch.nan])
+def test_a_gradient_that_breaks_is_found_with_its_step_and_layer(
+    bit_widths: BitWidths, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_state = float_state_for(stage(bit_widths))
     forward, passes = Network.forward, iter(range(1000))
 
     def breaking(self: Network, x: Tensor) -> Tensor:
@@ -474,16 +479,18 @@ def test_a_gradient_that_breaks_is_found_with_its_step_and_layer(monkeypatch: py
             return forward(self, x)
         relu = self.get_submodule("group2_block1_relu1")
         # An epoch of 17 batches is trained once and then once more, to see where it broke.
-        broken = next(passes) % 17 == 5
-        hook = relu.register_forward_hook(lambda _module, _inputs, output: _Breaks.apply(output, broken))
+        at_pass = factor if next(passes) % 17 == 5 else 1.0
+        hook = relu.register_forward_hook(lambda _module, _inputs, output: _Breaks.apply(output, at_pass))
         logits = forward(self, x)
         hook.remove()
         return logits
 
     monkeypatch.setattr(Network, "forward", breaking)
-    result = train_stage(stage(), data())
+    result = train_stage(stage(bit_widths), data(), start_state=start_state)
     assert result.status == "diverged"
-    assert result.divergence == Divergence(5, "group2_block1_bn1", "gradient")
+    # The last layer in front of the break: its own parameter's gradient, or that of the clipping value after it.
+    layer = "group2_block1_bn1" if bit_widths.is_float else "group2_block1_relu1"
+    assert result.divergence == Divergence(5, layer, "gradient")
 
 
 @pytest.mark.parametrize("name", ["basic-L110-D3", "depthwise-L110-D3"])

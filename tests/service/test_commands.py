@@ -80,6 +80,22 @@ def test_evaluate_trains_mobilenetv2(capsys: pytest.CaptureFixture[str]) -> None
     assert [stage["status"] for stage in found["stages"]] == ["done", "done"]
 
 
+def test_evaluate_says_where_a_stage_broke(capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = {"epochs": 2, "optimizer": "sgd", "learning_rate": 10, "decay": "steps", "weight_decay": 1}
+    recipe = json.dumps({"float_part": {"schedule": {**schedule, "warmup_epochs": 0}, "batch_size": 16}})
+    arguments = ["evaluate", "basic-L8-D3", "--task", "digits", "--bit-widths", "W2A2", "--recipe", recipe]
+    told = printed(capsys, *arguments)
+    (stage,) = told["stages"]
+    assert stage["status"] == "diverged"
+    assert stage["divergence"]["step"] >= 0
+    assert told["recipe_settings"]["float_part"]["batch_size"] == 16
+    assert main(arguments) == 0
+    broke = stage["divergence"]
+    assert f"float diverged: {broke['quantity']} of {broke['layer']} not finite at step {broke['step']}" in (
+        capsys.readouterr().out
+    )
+
+
 def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = json.dumps({"float_part": {"schedule": {"epochs": 2}}, "retraining": {"schedule": {"epochs": 2}}})
     arguments = ["evaluate", "basic-L8-D4", "--task", "digits", "--bit-widths", "W2A2,WFA4", "--recipe", recipe]

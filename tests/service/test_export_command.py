@@ -17,6 +17,7 @@ from searcher.searches import create_search
 from searcher.worker import Worker
 from searcher.worker_settings import WorkerSettings
 from service.cli import main
+from service.files import usable_folder
 from service.settings import load_settings
 
 RECIPE = {
@@ -86,6 +87,13 @@ def test_evaluate_saves_every_stage_as_a_network_that_loads(saved: Path) -> None
     assert str(load_network(network(saved)).bit_widths) == "W2A2"
 
 
+def test_looking_whether_a_folder_can_be_written_leaves_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / ".quantrank").write_text("a user's file")
+    usable_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".quantrank"]
+    assert (tmp_path / ".quantrank").read_text() == "a user's file"
+
+
 def test_a_saved_network_is_exported_in_every_format(
     saved: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -116,7 +124,8 @@ def test_an_evaluation_of_a_search_is_exported_by_its_number(
     assert printed(capsys, "export", "1", "--format", "onnx", "--bit-widths", "float")["bit_widths"] == "float"
     by_key = printed(capsys, "export", "1", "--format", "packed", "--stage", told["stage"][:8])
     assert by_key["stage"] == told["stage"]
-    assert "quantrank.db" in refused(capsys, "export", "2", "--format", "onnx")
+    for absent in ("2", "9" * 19, "9" * 30):
+        assert "quantrank.db" in refused(capsys, "export", absent, "--format", "onnx")
     assert "W2A2, float" in refused(capsys, "export", "1", "--format", "onnx", "--bit-widths", "W4A4")
     for path in (home / "artifacts/networks").iterdir():
         path.unlink()
