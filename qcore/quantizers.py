@@ -97,36 +97,37 @@ class _LearnedStep(Function):
     """LSQ, Eqs. 1 to 5 of Esser et al. 2020."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, levels: Levels) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Tensor, levels: Levels, count: int) -> Tensor:
         step = step.clamp_min(LEAST_CLIPPING_VALUE)
         ctx.save_for_backward(x, step)
-        ctx.levels = levels
+        ctx.levels, ctx.count = levels, count
         return _rounded(x, step.to(x.dtype), levels)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, step = ctx.saved_tensors
         levels, gradient = ctx.levels, gradients[0]
         steps = x / step.to(x.dtype)
         inside = (steps > -levels.largest_negative) & (steps < levels.largest_positive)
         rounded = (steps - levels.offset).round_().clamp_(levels.lowest, levels.highest).add_(levels.offset)
         slope = torch.where(inside, rounded - steps, rounded)
-        scale = 1 / math.sqrt(x.numel() * levels.largest_positive)
+        scale = 1 / math.sqrt(ctx.count * levels.largest_positive)
         of_step = (gradient * slope).sum(dtype=torch.float32) * scale
-        return gradient * inside, of_step.reshape_as(step), None
+        return gradient * inside, of_step.reshape_as(step), None, None
 
 
-def quantize_with_learned_step(x: Tensor, step: Tensor, levels: Levels) -> Tensor:
+def quantize_with_learned_step(x: Tensor, step: Tensor, levels: Levels, count: int | None = None) -> Tensor:
     """LSQ: values of any shape on the given levels times ``step``, a scalar that the loss's gradient trains.
 
     The gradient passes strictly between the outermost levels. The step's is the sum of the gradient times
-    Q(x)/step - x/step there and times the outermost level, in steps, beyond; scaled by 1/sqrt(values x largest level)
-    and accumulated in float32. For unsigned levels ReLU is included.
+    Q(x)/step - x/step there and times the outermost level, in steps, beyond; scaled by 1/sqrt(count x largest level)
+    and accumulated in float32. ``count`` is LSQ's N: all values if not given, which is right for weights; for
+    activations the features of one example. For unsigned levels ReLU is included.
 
     >>> quantize_with_learned_step(torch.tensor([-1.0, 0.4, 1.2, 9.0]), torch.tensor(1.0), Levels(0, 3))
     tensor([0., 0., 1., 3.])
     """
-    quantized: Tensor = _LearnedStep.apply(x, step, levels)
+    quantized: Tensor = _LearnedStep.apply(x, step, levels, x.numel() if count is None else count)
     return quantized
 
 
@@ -216,7 +217,7 @@ class ActivationQuantizer(nn.Module):
             return y
         if self.learned:
             assert self.levels is not None
-            return quantize_with_learned_step(x, self.get_parameter("step"), self.levels)
+            return quantize_with_learned_step(x, self.get_parameter("step"), self.levels, count=x[0].numel())
         return quantize_activation(x, self.get_parameter("clipping_value"), self.bits, signed=self.signed)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qcore import Architecture, BitWidths, Network, Recipe, evaluate, get_task, override, quantize_with_learned_step
 from qcore.levels import Levels, activation_levels, weight_levels
-from qcore.quantizers import initial_learned_step
+from qcore.quantizers import ActivationQuantizer, initial_learned_step
 from qcore.recipe import QuantizerSettings
 
 LEARNED = QuantizerSettings(weight_step="learned", activation_step="learned", weight_levels="twos_complement")
@@ -74,6 +74,24 @@ def test_a_steps_gradient_is_summed_in_float32_whatever_the_inputs_are() -> None
     of_x, of_step = torch.autograd.grad(output, (x, step), torch.ones_like(output))
     assert of_x.dtype == torch.bfloat16
     assert of_step.item() == pytest.approx(4097 / math.sqrt(4097))
+
+
+def test_an_activations_step_gets_the_same_gradient_of_a_mean_loss_whatever_the_batch() -> None:
+    random = torch.Generator().manual_seed(2)
+    x = torch.randn(6, 5, 4, 4, generator=random).abs()
+
+    def of_step(images: Tensor) -> float:
+        quantizer = ActivationQuantizer(2, signed=False, learned=True)
+        quantizer(images).square().mean().backward()  # type: ignore[no-untyped-call]
+        gradient = quantizer.get_parameter("step").grad
+        assert gradient is not None
+        return gradient.item()
+
+    assert of_step(x.repeat(8, 1, 1, 1)) == pytest.approx(of_step(x), rel=1e-5)
+    whole = torch.tensor(1.0, requires_grad=True)
+    quantize_with_learned_step(x, whole, Levels(0, 3), count=80).square().mean().backward()  # type: ignore[no-untyped-call]
+    assert whole.grad is not None
+    assert of_step(x) == pytest.approx(whole.grad.item(), rel=1e-6)
 
 
 def test_training_starts_at_twice_the_mean_magnitude_over_the_root_of_the_largest_level() -> None:
