@@ -104,9 +104,9 @@ class Network(nn.Module):
             spent = tuple(name for name in dict.fromkeys(layer.inputs) if last_use[name] == layer.name)
             self._steps.append((layer.name, layer.inputs, spent))
         self._input, self._output = layers[0].name, layers[-1].name
-        self.to(
-            memory_format=torch.channels_last
-        )  # depthwise networks train 1.5 times as fast, others as fast as before
+        # Channels last: depthwise networks train 1.5 times as fast so, others as fast. Files want the usual layout.
+        self.to(memory_format=torch.channels_last)
+        self.register_state_dict_post_hook(_in_usual_layout)
 
     def forward(self, x: Tensor) -> Tensor:
         values = {self._input: x}
@@ -201,6 +201,10 @@ class Network(nn.Module):
             if module.bias is not None:
                 bound = module.weight[0].numel() ** -0.5
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+
+
+def _in_usual_layout(_network: nn.Module, state: dict[str, Tensor], _prefix: str, _metadata: object) -> None:
+    state.update({name: tensor.contiguous() for name, tensor in state.items()})
 
 
 def _module(

@@ -116,10 +116,7 @@ def train_stage(
         if len(curve) < stage.epochs and not keep_going():
             raise Interrupted(stage.label)
 
-    state = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     if broken:
         restore(before, network, optimizer)
         divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,7 +20,6 @@ from qcore.tasks import Examples
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
@@ -240,7 +240,11 @@ def segmentation_overlays(title: str, results: Results, count: int, *, with_trut
     images = (x * data.std + data.mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     masks = {"ground truth": labels.numpy()} if with_truth else {}
     for bits in (FLOAT, *variant.bit_widths):
-        masks[_SEGMENTATION_NAMES[str(bits)]] = _network(results, variant, bits).eval()(x).argmax(1).numpy()
+        name = _SEGMENTATION_NAMES[str(bits)]
+        if results.accuracies(variant, bits).get(results.plan.seeds[0]) is None:
+            masks[f"{name}: diverged"] = np.zeros(labels.shape, dtype=np.int64)
+        else:
+            masks[name] = _network(results, variant, bits).eval()(x).argmax(1).numpy()
     figure, panels = _figure(title, len(images), 1 + len(masks))
     for row, image in zip(range(len(images)), images, strict=True):
         panels[row][0].imshow(image)

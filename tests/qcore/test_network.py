@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from qcore import FLOAT, Architecture, BitWidths, Network, Task, get_task
@@ -357,3 +359,11 @@ def test_calibration_clips_the_given_share_of_the_float_networks_activations() -
     float_network.eval()(x)
     assert len(shares) == 7
     assert shares == {name: pytest.approx(0.05, abs=1e-3) for name in shares}
+
+
+def test_a_state_dict_can_be_written_as_safetensors(tmp_path: Path) -> None:
+    network = Network(Architecture("depthwise", 11, 3).layers(get_task("digits")))
+    save_file(network.state_dict(), tmp_path / "network.safetensors")
+    other = Network(Architecture("depthwise", 11, 3).layers(get_task("digits")))
+    other.load_state_dict(load_file(tmp_path / "network.safetensors"))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(network.parameters(), other.parameters(), strict=True))

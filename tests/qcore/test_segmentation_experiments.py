@@ -17,8 +17,7 @@ from qcore.data import generator_for
 from qcore.reproduce import Options, get_experiment, runner
 from qcore.reproduce.experiment import with_epochs
 from qcore.reproduce.segmentation import ARCHITECTURE, CHECKPOINT, SegmentationFigure
-
-voc2012 = pytest.importorskip("qcore.tasks.voc2012")
+from qcore.tasks import voc2012
 
 SIDE, TRAINING, TEST = 33, 4, 2
 
