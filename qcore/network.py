@@ -106,7 +106,7 @@ class Network(nn.Module):
         self._input, self._output = layers[0].name, layers[-1].name
         # Channels last: depthwise networks train 1.5 times as fast so, others as fast. Files want the usual layout.
         self.to(memory_format=torch.channels_last)
-        self.register_state_dict_post_hook(_in_usual_layout)
+        self.register_state_dict_post_hook(_in_usual_layout)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         values = {self._input: x}
