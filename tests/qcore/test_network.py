@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -367,3 +369,22 @@ def test_a_state_dict_can_be_written_as_safetensors(tmp_path: Path) -> None:
     other = Network(Architecture("depthwise", 11, 3).layers(get_task("digits")))
     other.load_state_dict(load_file(tmp_path / "network.safetensors"))
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(network.parameters(), other.parameters(), strict=True))
+
+
+TRAIN_ON_LARGER_IMAGES = """
+import torch
+from dataclasses import replace
+from qcore import Architecture, BitWidths, Network, get_task
+
+torch.set_num_threads(1)
+task = replace(get_task("digits"), input_shape=(3, 64, 64))
+for name in ("basic-L8-D4", "preact-L8-D4", "depthwise-L11-D3"):
+    network = Network(Architecture.parse(name).layers(task), BitWidths(2, 2))
+    for _ in range(6):
+        network(torch.randn(8, 3, 64, 64)).sum().backward()
+"""
+
+
+def test_training_on_larger_images_with_few_channels_does_not_crash() -> None:
+    """In a process of its own: what this guards against ends the process."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", TRAIN_ON_LARGER_IMAGES], check=True, timeout=120)
