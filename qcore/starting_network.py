@@ -90,6 +90,9 @@ def _digest(checkpoint: Checkpoint, data_root: Path) -> str:
         raise InvalidInput(
             f"{_FIELD}.path", checkpoint.path, "leads to no place below the data root", "give a path below it"
         )
+    if path.suffix != ".safetensors":
+        problem = "is no .safetensors file; others, such as pickles (.pth), can run code when read, and are not"
+        raise InvalidInput(f"{_FIELD}.path", checkpoint.path, problem, _REMEDY)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

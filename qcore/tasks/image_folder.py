@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from qcore.errors import DataMissing, InvalidInput
 from qcore.files import leads_below
 from qcore.recipe import PAPER_CIFAR10, FloatRecipe, Recipe, RetrainingRecipe, Schedule
-from qcore.tasks.task import CONVOLUTIONAL, IMAGENET_MEAN, IMAGENET_STD, Examples, FileExamples, Files, Task
+from qcore.tasks.task import (
+    CONVOLUTIONAL,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LARGE_IMAGE,
+    LARGE_IMAGES,
+    Examples,
+    FileExamples,
+    Files,
+    Task,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -302,7 +312,7 @@ def _task(folder: str, size: int, version: str) -> Task:
         input_bits=8,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        blocks=CONVOLUTIONAL,
+        blocks=CONVOLUTIONAL if size < LARGE_IMAGE else tuple(dict.fromkeys((*CONVOLUTIONAL, *LARGE_IMAGES))),
         train_examples=train,
         test_examples=test,
         recipes=_recipes(size, train),

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 CONVOLUTIONAL = ("basic", "preact", "depthwise", "mobilenetv2")
 """For images of at least 8x8 pixels."""
 LARGE_IMAGES = ("imagenet-preact", "imagenet-bottleneck", "mobilenetv2")
-"""For images of at least 64x64 pixels."""
+"""For images of at least ``LARGE_IMAGE`` pixels a side."""
+LARGE_IMAGE = 64
 SEGMENTATION = ("deeplabv3-mobilenetv2",)
 FULLY_CONNECTED = ("plain", "residual")
 _DEFAULT = ("basic", "preact", "depthwise", *FULLY_CONNECTED)

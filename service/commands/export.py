@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qcore import InvalidInput
 from qcore.export import FORMATS, export
 from service.files import write_output
 from service.output import number, print_json
@@ -20,6 +21,8 @@ def run(arguments: Namespace) -> int:
     description = trained.description
     content = export(trained, arguments.format, with_codes=arguments.with_codes)
     output = Path(arguments.output or f"{description.label}{FORMATS[arguments.format]}")
+    if output.resolve() == Path(arguments.evaluation).resolve():
+        raise InvalidInput("output", str(output), "is the trained network itself", "give another --output")
     write_output(output, content)
     if arguments.json:
         print_json(

@@ -297,3 +297,10 @@ def test_a_network_learns_the_users_own_images(
         assert result.test_accuracy >= 90
         assert result.validation_accuracy is not None
         assert result.validation_accuracy >= 80
+
+
+def test_large_images_suit_the_networks_for_large_images(parts: Path) -> None:
+    for size, suits in ((63, False), (64, True)):
+        task = get_task(f"images/parts@{size}", parts)
+        assert ("imagenet-preact" in task.blocks) == suits
+        assert task.default_blocks == ("basic", "preact", "depthwise")

@@ -75,7 +75,9 @@ def test_the_files_content_says_which_network_a_stage_starts_from(tmp_path: Path
     ("path", "problem"),
     [
         ("missing.safetensors", "cannot be read"),
-        ("networks", "cannot be read"),
+        ("networks", "is no .safetensors file"),
+        ("mine.pth", "is no .safetensors file.*run code.*save_file"),
+        ("folder.safetensors", "cannot be read"),
         ("../outside.safetensors", "leads to no place below the data root"),
         ("/etc/hostname", "leads to no place below the data root"),
         ("loop.safetensors", "leads to no place below the data root"),
@@ -89,6 +91,7 @@ def test_a_file_that_is_not_there_or_not_below_the_data_root_is_refused(
 ) -> None:
     root = tmp_path / "root"
     (root / "networks").mkdir(parents=True)
+    (root / "folder.safetensors").mkdir()
     (tmp_path / "outside.safetensors").write_bytes(b"")
     (root / "link.safetensors").symlink_to(tmp_path / PATH)
     (root / "loop.safetensors").symlink_to("loop.safetensors")

@@ -167,3 +167,10 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_was(
     assert "No space left" in refused(capsys, "export", network(saved), "--format", "onnx", "--output", "out.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
     assert (tmp_path / "out.onnx").read_text() == "before"
+
+
+def test_the_trained_network_is_not_overwritten(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path(network(saved)).read_bytes()
+    told = refused(capsys, "export", network(saved), "--format", "packed", "--output", network(saved))
+    assert "is the trained network itself" in told
+    assert Path(network(saved)).read_bytes() == before
