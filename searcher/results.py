@@ -141,6 +141,7 @@ def accept_stage(
         status=status,
         validation_accuracy=validation_accuracy,
         test_accuracy=test_accuracy,
+        divergence=divergence,
     )
 
 

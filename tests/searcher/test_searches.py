@@ -140,6 +140,7 @@ def test_stage_events_say_what_was_stored(sqlite_database: Database) -> None:
         "status": "done",
         "validation_accuracy": 46.5,
         "test_accuracy": 45.5,
+        "divergence": None,
     }
     stage = stages_of(sqlite_database, lease.evaluation_id)["W2A2"]
     assert (stage.status, stage.validation_accuracy, stage.test_accuracy) == ("done", 46.5, 45.5)
