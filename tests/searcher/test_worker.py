@@ -245,8 +245,14 @@ def test_a_search_over_the_users_own_images_is_trained_on_a_host_that_has_the_sa
             search_id = create_search(session, plan(request, tmp_path / "server")).id
         _run_to_end(worker)
         assert status_of(sqlite_database, search_id) == "finished"
-        with sqlite_database.read() as session:
-            (entry,) = search_leaderboard(session, session.get_one(Search, search_id))
+        evaluation = rows(sqlite_database, Evaluation)[-1]
+        trained = {
+            bits: (
+                stage.test_accuracy,
+                [each.train_loss for each in rows(sqlite_database, CurvePoint, stage_id=stage.id)],
+            )
+            for bits, stage in stages_of(sqlite_database, evaluation.id).items()
+        }
         found = evaluate(
             Architecture.parse("basic-L8-D3"),
             get_task("images/parts@8", data_root),
@@ -254,10 +260,10 @@ def test_a_search_over_the_users_own_images_is_trained_on_a_host_that_has_the_sa
             recipe=_recipe_of(sqlite_database, search_id),
             data_root=data_root,
         )
-        expected = {
-            str(stage.bit_widths): (result.validation_accuracy, result.test_accuracy) for stage, result in found
+        assert trained == {
+            str(stage.bit_widths): (result.test_accuracy, [each.train_loss for each in result.curve])
+            for stage, result in found
         }
-        assert {bits: (each.validation, each.test) for bits, each in entry.accuracy.items()} == expected
 
 
 def test_a_host_with_other_images_than_the_search_was_posted_for_trains_on_none_of_them(
