@@ -8,7 +8,7 @@ import torch
 
 from qcore.data import load_data
 from qcore.stages import stages_of
-from qcore.starting_network import load_starting_network, resolve_checkpoint
+from qcore.starting_network import resolve_checkpoint, starting_network
 from qcore.training import CurvePoint, StageResult, train_stage
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from qcore.recipe import Recipe
     from qcore.stages import Stage
     from qcore.tasks import Task
-    from qcore.training import State
 
 
 def evaluate(
@@ -47,9 +46,7 @@ def evaluate(
     architecture.layers(task)
     device = device or torch.device("cpu")
     data = load_data(task, recipe.float_part.validation_share, data_root, device)
-    start_state: State | None = None
-    if recipe.float_part.checkpoint is not None:
-        start_state = load_starting_network(architecture, task, recipe.float_part.checkpoint, data_root)
+    start_state = starting_network(stages[0], data_root)
     for stage in stages:
 
         def report(point: CurvePoint, stage: Stage = stage) -> None:

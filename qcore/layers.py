@@ -9,6 +9,7 @@ Shapes are (channels, height, width), without the batch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal, TypeAlias
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -39,8 +40,12 @@ class Conv:
     bias: bool = False
 
     @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return self.shape[0], self.in_channels // self.groups, self.kernel_size, self.kernel_size
+
+    @property
     def weights(self) -> int:
-        return self.shape[0] * (self.in_channels // self.groups) * self.kernel_size**2
+        return prod(self.weight_shape)
 
     @property
     def macs(self) -> int:
@@ -60,8 +65,12 @@ class Linear:
     bias: Literal[True] = True
 
     @property
+    def weight_shape(self) -> tuple[int, int]:
+        return self.shape[0], self.in_features
+
+    @property
     def weights(self) -> int:
-        return self.in_features * self.shape[0]
+        return prod(self.weight_shape)
 
     @property
     def macs(self) -> int:
@@ -148,6 +157,21 @@ class Resize:
 
 Layer: TypeAlias = Input | Conv | Linear | BatchNorm | Activation | Add | GlobalAveragePool | MaxPool | Concat | Resize
 WeightLayer: TypeAlias = Conv | Linear
+
+
+def tensor_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """The shapes of a layer's tensors in the float network's state dict, by the end of their keys."""
+    channels = layer.shape[0]
+    match layer:
+        case Conv():
+            return {"weight": layer.weight_shape} | ({"bias": (channels,)} if layer.bias else {})
+        case Linear():
+            return {"weight": layer.weight_shape, "bias": (channels,)}
+        case BatchNorm():
+            per_channel = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (channels,))
+            return {**per_channel, "num_batches_tracked": ()}
+        case _:
+            return {}
 
 
 def weight_layers(layers: tuple[Layer, ...]) -> list[WeightLayer]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from qcore.errors import InvalidInput
 from qcore.files import leads_below
+from qcore.layers import tensor_shapes
+from qcore.torchvision_names import torchvision_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
     from qcore.architecture import Architecture
     from qcore.recipe import Checkpoint, Recipe
+    from qcore.stages import Stage
     from qcore.tasks import Task
+    from qcore.torchvision_names import Renaming
 
 _FIELD = "recipe.float_part.checkpoint"
 _REMEDY = (
@@ -38,6 +42,18 @@ def resolve_checkpoint(recipe: Recipe, data_root: Path) -> Recipe:
     return recipe.model_copy(update={"float_part": recipe.float_part.model_copy(update={"checkpoint": named})})
 
 
+def starting_network(float_stage: Stage, data_root: Path) -> dict[str, Tensor] | None:
+    """What a float stage starts from: its recipe's checkpoint, or None where it starts at random.
+
+    Raises:
+        InvalidInput: as ``load_starting_network`` does.
+    """
+    checkpoint = float_stage.recipe.float_part.checkpoint
+    if checkpoint is None:
+        return None
+    return load_starting_network(float_stage.architecture, float_stage.task, checkpoint, data_root)
+
+
 def load_starting_network(
     architecture: Architecture, task: Task, checkpoint: Checkpoint, data_root: Path
 ) -> dict[str, Tensor]:
@@ -46,41 +62,61 @@ def load_starting_network(
     Layers may be missing only from torchvision's, and only where the network is trained further.
 
     Raises:
-        InvalidInput: for a file that is not there or changed, for tensors of another network or that are not finite.
+        InvalidInput: as ``check_starting_network`` does, and for tensors that are not finite.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from qcore.network import Network
-    from qcore.torchvision_names import from_torchvision
-
-    _digest(checkpoint, data_root)
-    try:
-        tensors = load_file(data_root / checkpoint.path)
-    except SafetensorError as error:
-        raise InvalidInput(f"{_FIELD}.path", checkpoint.path, f"is no safetensors file ({error})", _REMEDY) from None
-    expected = {name: tensor.shape for name, tensor in Network(architecture.layers(task)).state_dict().items()}
+    renaming = check_starting_network(architecture, task, checkpoint, data_root)
+    tensors = load_file(data_root / checkpoint.path)
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             problem = f"holds values in {name} that are not finite"
             raise InvalidInput(f"{_FIELD}.path", checkpoint.path, problem, "give a network that did not diverge")
-    if not tensors.keys() & expected.keys():
-        renamed = from_torchvision(architecture, task, tensors)
-        if renamed.left_out and not checkpoint.fine_tune:
-            problem = f"leaves {', '.join(renamed.left_out)} as random as they start"
+    return tensors if renaming is None else renaming.of(tensors)
+
+
+def check_starting_network(
+    architecture: Architecture, task: Task, checkpoint: Checkpoint, data_root: Path
+) -> Renaming | None:
+    """Reads which tensors a checkpoint has, but not their values; answers what they are called here, if not the same.
+
+    Raises:
+        InvalidInput: for a file that is not there or changed, or with tensors of another network.
+    """
+    shapes = _shapes(checkpoint, data_root)
+    expected = {
+        f"{layer.name}.{part}": shape
+        for layer in architecture.layers(task)
+        for part, shape in tensor_shapes(layer).items()
+    }
+    if not shapes.keys() & expected.keys():
+        renaming = torchvision_names(architecture, task, shapes)
+        if renaming.left_out and not checkpoint.fine_tune:
+            problem = f"leaves {', '.join(renaming.left_out)} as random as they start"
             remedy = "set it to true, so that the float schedule trains them"
             raise InvalidInput(f"{_FIELD}.fine_tune", checkpoint.fine_tune, problem, remedy)
-        return renamed.tensors
-    for name in sorted(expected.keys() | tensors.keys()):
-        found, wanted = tensors.get(name), expected.get(name)
-        if found is None or wanted is None or found.shape != wanted:
-            has = "lacks it" if found is None else f"has it in shape {tuple(found.shape)}"
-            needs = "has none" if wanted is None else f"has it in shape {tuple(wanted)}"
+        return renaming
+    for name in sorted(expected.keys() | shapes.keys()):
+        found, wanted = shapes.get(name), expected.get(name)
+        if found is None or found != wanted:
+            has = "lacks it" if found is None else f"has it in shape {found}"
+            needs = "has none" if wanted is None else f"has it in shape {wanted}"
             problem = (
                 f"is no network {architecture.name} of {task.name}: of {name}, the file {has}, the network {needs}"
             )
             raise InvalidInput(f"{_FIELD}.path", checkpoint.path, problem, "give a network of this architecture")
-    return tensors
+    return None
+
+
+def _shapes(checkpoint: Checkpoint, data_root: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    _digest(checkpoint, data_root)
+    try:
+        with safe_open(data_root / checkpoint.path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
+    except SafetensorError as error:
+        raise InvalidInput(f"{_FIELD}.path", checkpoint.path, f"is no safetensors file ({error})", _REMEDY) from None
 
 
 def _digest(checkpoint: Checkpoint, data_root: Path) -> str:

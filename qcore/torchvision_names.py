@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from qcore.errors import InvalidInput
-from qcore.layers import BatchNorm, Conv, Linear
+from qcore.layers import BatchNorm, Conv, Linear, tensor_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,20 +23,29 @@ _REMEDY = "give the state dict of torchvision.models.mobilenet_v2 with the netwo
 
 
 @dataclass(frozen=True)
-class Renamed:
-    """Tensors for some layers of a network, and the layers that have to start otherwise."""
+class Renaming:
+    """Which tensors are those of some layers of a network, and the layers that have to start otherwise."""
 
-    tensors: dict[str, Tensor]
-    """By the keys of the network's state dict."""
+    names: dict[str, str]
+    """torchvision's name by the key of the network's state dict."""
     left_out: tuple[str, ...]
     """Layers with weights or statistics but without tensors: a classifier of other classes, a segmentation head."""
 
+    def of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by the network's names. Counters of batches may be missing, and start at 0."""
+        import torch
 
-def from_torchvision(architecture: Architecture, task: Task, tensors: Mapping[str, Tensor]) -> Renamed:
-    """A state dict of torchvision's ``mobilenet_v2``, renamed for a network with MobileNetV2's blocks.
+        renamed = {own: tensors[name] for own, name in self.names.items() if name in tensors}
+        counters = {own: torch.zeros((), dtype=torch.int64) for own in self.names if own.endswith(_COUNTER)}
+        return counters | renamed
+
+
+def torchvision_names(architecture: Architecture, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> Renaming:
+    """The names, in a state dict of torchvision's ``mobilenet_v2`` with tensors of these shapes, of what a network with
+    MobileNetV2's blocks has.
 
     The classifier is left out where its classes are others than the task's, and what lies behind the blocks where the
-    network has another head. Counters of batches may be missing, and start at 0.
+    network has another head.
 
     Raises:
         InvalidInput: for an architecture without MobileNetV2's blocks, for tensors of another network, missing ones,
@@ -49,26 +56,24 @@ def from_torchvision(architecture: Architecture, task: Task, tensors: Mapping[st
         problem = "has no weights in torchvision's form: ResNets here are pre-activation or for small images"
         raise InvalidInput("architecture", architecture.name, problem, "use a network with MobileNetV2's blocks")
     names = _backbone_names() | {"features.18.0": "last_conv", "features.18.1": "last_bn", "classifier.1": _CLASSIFIER}
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+    parts: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, shape in shapes.items():
         source, _, part = key.rpartition(".")
         if source not in names:
             raise InvalidInput("tensors", key, "is no tensor of torchvision's mobilenet_v2", _REMEDY)
-        parts.setdefault(source, {})[part] = tensor
-    renamed: dict[str, Tensor] = {}
+        parts.setdefault(source, {})[part] = tuple(shape)
+    renamed: dict[str, str] = {}
     for source, name in names.items():
         layer = own.get(name)
         found = parts.get(source, {})
         if layer is None or (name == _CLASSIFIER and _has_other_outputs(layer, found)):
             continue
-        shapes = _shapes(layer)
-        for part in sorted(found.keys() | shapes.keys()):
-            _check(f"{source}.{part}", found.get(part), shapes.get(part))
-        renamed |= {f"{name}.{part}": tensor for part, tensor in found.items()}
-        if isinstance(layer, BatchNorm):
-            renamed.setdefault(f"{name}.{_COUNTER}", torch.zeros((), dtype=torch.int64))
+        wanted = tensor_shapes(layer)
+        for part in sorted(found.keys() | wanted.keys()):
+            _check(f"{source}.{part}", found.get(part), wanted.get(part))
+        renamed |= {f"{name}.{part}": f"{source}.{part}" for part in wanted}
     filled = {key.rpartition(".")[0] for key in renamed}
-    return Renamed(renamed, tuple(name for name in own if name not in filled))
+    return Renaming(renamed, tuple(name for name in own if name not in filled))
 
 
 def _backbone_names() -> dict[str, str]:
@@ -88,28 +93,15 @@ def _backbone_names() -> dict[str, str]:
     return names
 
 
-def _has_other_outputs(layer: Conv | Linear | BatchNorm, found: Mapping[str, Tensor]) -> bool:
-    return not isinstance(layer, Linear) or ("weight" in found and found["weight"].shape[0] != layer.shape[0])
+def _has_other_outputs(layer: Conv | Linear | BatchNorm, found: Mapping[str, tuple[int, ...]]) -> bool:
+    return not isinstance(layer, Linear) or ("weight" in found and found["weight"][0] != layer.shape[0])
 
 
-def _shapes(layer: Conv | Linear | BatchNorm) -> dict[str, tuple[int, ...]]:
-    """The shapes of a layer's tensors, as torch has them."""
-    channels = layer.shape[0]
-    match layer:
-        case Conv():
-            return {"weight": (channels, layer.in_channels // layer.groups, layer.kernel_size, layer.kernel_size)}
-        case Linear():
-            return {"weight": (channels, layer.in_features), "bias": (channels,)}
-        case BatchNorm():
-            per_channel = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (channels,))
-            return {**per_channel, _COUNTER: ()}
-
-
-def _check(key: str, tensor: Tensor | None, shape: tuple[int, ...] | None) -> None:
-    if shape is None:
+def _check(key: str, found: tuple[int, ...] | None, wanted: tuple[int, ...] | None) -> None:
+    if wanted is None:
         raise InvalidInput("tensors", key, "is no tensor of torchvision's mobilenet_v2", _REMEDY)
-    if tensor is None:
+    if found is None:
         if not key.endswith(_COUNTER):
             raise InvalidInput("tensors", key, "is missing", _REMEDY)
-    elif tuple(tensor.shape) != shape:
-        raise InvalidInput("tensors", key, f"has shape {tuple(tensor.shape)}, not {shape}", _REMEDY)
+    elif found != wanted:
+        raise InvalidInput("tensors", key, f"has shape {found}, not {wanted}", _REMEDY)

@@ -13,7 +13,7 @@ from qcore.devices import prepare_device
 from qcore.export import NetworkDescription, to_safetensors
 from qcore.files import write_whole
 from qcore.provenance import provenance
-from qcore.starting_network import load_starting_network
+from qcore.starting_network import starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
 from searcher import results
 
@@ -70,7 +70,7 @@ class Executor:
                 results.record_epoch(session, lease, stage.stage_id, **asdict(point))
 
         if plan.bit_widths.is_float:
-            result = self._train(plan, self._given_network(plan), record)
+            result = self._train(plan, starting_network(plan, self._settings.data_root), record)
         elif stage.float_status == "diverged":
             result = _NEVER_TRAINED
         else:
@@ -112,16 +112,9 @@ class Executor:
         if saved is not None:
             return saved[0]
         log.warning("%s: its network is not among the artifacts, training it again", plan.label)
-        state = self._train(plan, self._given_network(plan), lambda _: check_lease()).state
+        state = self._train(plan, starting_network(plan, self._settings.data_root), lambda _: check_lease()).state
         self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
         return state
-
-    def _given_network(self, plan: Stage) -> State | None:
-        """What a float stage starts from, if its recipe has a checkpoint."""
-        checkpoint = plan.recipe.float_part.checkpoint
-        if checkpoint is None:
-            return None
-        return load_starting_network(plan.architecture, plan.task, checkpoint, self._settings.data_root)
 
     def _data_for(self, plan: Stage) -> Data:
         share = plan.recipe.float_part.validation_share

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task, override
-from qcore.starting_network import resolve_checkpoint
+from qcore.starting_network import check_starting_network, resolve_checkpoint
 from searcher.space import enumerate_candidates
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from qcore.recipe import Checkpoint
 
 DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
 MOST_PARAMETERS = 100_000_000
@@ -115,13 +117,8 @@ def plan(request: SearchRequest, data_root: Path | None = None) -> SearchPlan:
         raise InvalidInput(
             "widths", len(candidates), "candidates are too many", f"ask for at most {MOST_CANDIDATES} of them"
         )
-    if recipe.float_part.checkpoint is not None and len(candidates) > 1:
-        raise InvalidInput(
-            "recipe.float_part.checkpoint",
-            recipe.float_part.checkpoint.path,
-            f"is one network, but {len(candidates)} candidates would start from it",
-            'name its architecture, e.g. "architectures": ["mobilenetv2-x1.0"]',
-        )
+    if recipe.float_part.checkpoint is not None:
+        _require_one_network(task, candidates, recipe.float_part.checkpoint, data_root)
     stages = len(candidates) * len(request.seeds) * (1 + len(request.bit_widths))
     if stages > MOST_STAGES:
         raise InvalidInput(
@@ -137,6 +134,21 @@ def plan(request: SearchRequest, data_root: Path | None = None) -> SearchPlan:
         max_evaluations=request.max_evaluations,
         seeds=_unique("seeds", request.seeds),
     )
+
+
+def _require_one_network(
+    task: Task, candidates: tuple[Architecture, ...], checkpoint: Checkpoint, data_root: Path | None
+) -> None:
+    """Refuses a float network to start from that is not the one candidate's."""
+    if len(candidates) > 1:
+        raise InvalidInput(
+            "recipe.float_part.checkpoint",
+            checkpoint.path,
+            f"is one network, but {len(candidates)} candidates would start from it",
+            'name its architecture, e.g. "architectures": ["mobilenetv2-x1.0"]',
+        )
+    if data_root is not None:
+        check_starting_network(candidates[0], task, checkpoint, data_root)
 
 
 def _require_validation(task: Task, recipe: Recipe) -> None:

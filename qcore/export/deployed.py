@@ -108,7 +108,7 @@ def deploy(description: NetworkDescription, state: Mapping[str, npt.ArrayLike]) 
     for layer in description.layers:
         match layer:
             case Conv() | Linear():
-                values = _read(state, f"{layer.name}.weight", weight_shape(layer))
+                values = _read(state, f"{layer.name}.weight", layer.weight_shape)
                 bits = bits_of[layer.name]
                 if bits is None:
                     network.weights[layer.name] = FloatWeights(values)
@@ -146,14 +146,6 @@ def quantize(values: FloatArray, bits: int, levels: Levels, step: np.float32) ->
         nearest = np.rint(values / step - np.float32(levels.offset))
     codes = np.clip(nearest, levels.lowest, levels.highest).astype(np.int16)
     return QuantizedWeights(codes, bits, levels, step)
-
-
-def weight_shape(layer: WeightLayer) -> tuple[int, ...]:
-    match layer:
-        case Conv():
-            return layer.shape[0], layer.in_channels // layer.groups, layer.kernel_size, layer.kernel_size
-        case Linear():
-            return layer.shape[0], layer.in_features
 
 
 def folds(layers: tuple[Layer, ...]) -> dict[str, WeightLayer]:

@@ -24,7 +24,6 @@ from qcore.export.deployed import (
     FloatWeights,
     QuantizedWeights,
     ScaleAndShift,
-    weight_shape,
 )
 from qcore.export.description import NetworkDescription
 from qcore.layer_bits import activation_bits, weight_bits
@@ -209,7 +208,7 @@ def _floats(description: NetworkDescription) -> Iterator[_Tensor]:
         match layer:
             case Conv() | Linear():
                 if weights[layer.name] is None:
-                    yield _Tensor(layer.name, "weights", weight_shape(layer), 0)
+                    yield _Tensor(layer.name, "weights", layer.weight_shape, 0)
                 else:
                     yield _Tensor(layer.name, "weight step", (), 0)
                 if layer.bias:
@@ -232,7 +231,7 @@ def _codes(description: NetworkDescription) -> Iterator[_Tensor]:
     for layer in description.layers:
         if isinstance(layer, Conv | Linear) and (bits := weights[layer.name]) is not None:
             levels = weight_levels(settings.weight_levels, bits)
-            yield _Tensor(layer.name, "weight codes", weight_shape(layer), 0, bits, levels)
+            yield _Tensor(layer.name, "weight codes", layer.weight_shape, 0, bits, levels)
 
 
 def _float_values(network: DeployedNetwork, tensor: _Tensor) -> FloatArray:

@@ -19,7 +19,7 @@ from qcore.provenance import provenance
 from qcore.reproduce.estimate import stage_seconds, wall_seconds
 from qcore.reproduce.experiment import Results, TrainedStage
 from qcore.reproduce.store import checkpoint_path, read_stage, read_state, write_stage
-from qcore.starting_network import load_starting_network, resolve_checkpoint
+from qcore.starting_network import resolve_checkpoint, starting_network
 from qcore.training import train_stage
 
 if TYPE_CHECKING:
@@ -221,10 +221,7 @@ def _train(
 def _start_state(stage: Stage, folder: Path, data_root: Path) -> State | None:
     if not stage.bit_widths.is_float:
         return read_state(folder, _float_stage(stage))
-    checkpoint = stage.recipe.float_part.checkpoint
-    if checkpoint is None:
-        return None
-    return load_starting_network(stage.architecture, stage.task, checkpoint, data_root)
+    return starting_network(stage, data_root)
 
 
 def _with_checkpoints_hashed(plan: Plan, data_root: Path) -> Plan:

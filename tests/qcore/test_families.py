@@ -14,7 +14,7 @@ from qcore import Architecture, InvalidInput, Network, Task, describe, get_task
 from qcore.families import FAMILIES
 from qcore.families.by_multiplier import multiplied
 from qcore.layers import Conv, weight_layers
-from qcore.torchvision_names import from_torchvision
+from qcore.torchvision_names import Renaming, torchvision_names
 
 # Table 1: name, block kind, L, D_init, blocks per group, millions of parameters, billions of operations.
 TABLE_1 = [
@@ -85,9 +85,13 @@ def torchvision_network(multiplier: float, classes: int) -> torchvision.models.M
     return network
 
 
+def renaming(architecture: Architecture, task: Task, state: dict[str, Tensor]) -> Renaming:
+    return torchvision_names(architecture, task, {key: tuple(tensor.shape) for key, tensor in state.items()})
+
+
 def same_network(architecture: Architecture, task: Task, state: dict[str, Tensor]) -> Network:
     network = Network(architecture.layers(task)).double()
-    network.load_state_dict(from_torchvision(architecture, task, state).tensors)
+    network.load_state_dict(renaming(architecture, task, state).of(state))
     return network.eval()
 
 
@@ -161,9 +165,10 @@ def test_deeplabv3_computes_what_is_written_out_over_torchvisions_backbone(size:
     network = Network(architecture.layers(task))
     network.initialize(torch.Generator().manual_seed(1))
     used(network, torch.randn(4, 3, *size, dtype=torch.float64))
-    found = from_torchvision(architecture, task, theirs.state_dict())
+    state = theirs.state_dict()
+    found = renaming(architecture, task, state)
     head = {key: value for key, value in network.state_dict().items() if key.split(".")[0] in found.left_out}
-    network.load_state_dict({**found.tensors, **head})
+    network.load_state_dict({**found.of(state), **head})
 
     def projected(name: str, x: Tensor) -> Tensor:
         y = F.conv2d(x, head[f"{name}_conv.weight"])
@@ -188,15 +193,15 @@ def test_deeplabv3_computes_what_is_written_out_over_torchvisions_backbone(size:
 
 def test_a_classifier_of_other_classes_is_left_out() -> None:
     architecture, state = Architecture.parse("mobilenetv2-x0.1"), torchvision_network(0.1, 5).state_dict()
-    other = from_torchvision(architecture, task_with((3, 32, 32), 6), state)
+    other = renaming(architecture, task_with((3, 32, 32), 6), state)
     assert other.left_out == ("classifier",)
-    assert not any(key.startswith("classifier") for key in other.tensors)
-    assert from_torchvision(architecture, task_with((3, 32, 32), 5), state).left_out == ()
+    assert not any(key.startswith("classifier") for key in other.names)
+    assert renaming(architecture, task_with((3, 32, 32), 5), state).left_out == ()
 
 
 def test_a_segmentation_networks_head_is_left_out() -> None:
     task, state = task_with((3, 33, 33), 1000), torchvision_network(0.1, 1000).state_dict()
-    found = from_torchvision(Architecture.parse("deeplabv3-mobilenetv2-x0.1"), task, state)
+    found = renaming(Architecture.parse("deeplabv3-mobilenetv2-x0.1"), task, state)
     branches = [f"{name}_{kind}" for name in ("image_level", "features", "joined") for kind in ("conv", "bn")]
     assert found.left_out == (*branches, "classifier")
 
@@ -206,10 +211,10 @@ def test_counters_of_batches_may_be_missing() -> None:
     without = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     assert len(without) < len(state)
     architecture, task = Architecture.parse("mobilenetv2-x0.1"), task_with((3, 32, 32), 5)
-    found, whole = (from_torchvision(architecture, task, each) for each in (without, state))
-    assert found.tensors.keys() == whole.tensors.keys()
-    for key, tensor in found.tensors.items():
-        expected = torch.zeros((), dtype=torch.int64) if key.endswith("num_batches_tracked") else whole.tensors[key]
+    found, whole = (renaming(architecture, task, each).of(each) for each in (without, state))
+    assert found.keys() == whole.keys()
+    for key, tensor in found.items():
+        expected = torch.zeros((), dtype=torch.int64) if key.endswith("num_batches_tracked") else whole[key]
         assert torch.equal(tensor, expected), key
 
 
@@ -231,7 +236,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(
     state = torchvision_network(0.1, 5).state_dict() | change
     given = {key: tensor for key, tensor in state.items() if tensor is not None}
     with pytest.raises(InvalidInput) as refused:
-        from_torchvision(Architecture.parse("mobilenetv2-x0.1"), task_with((3, 32, 32), 5), given)
+        renaming(Architecture.parse("mobilenetv2-x0.1"), task_with((3, 32, 32), 5), given)
     assert (refused.value.field, refused.value.value) == ("tensors", value)
     assert problem in refused.value.problem
 
@@ -239,5 +244,5 @@ def test_tensors_that_do_not_fit_are_refused_by_name(
 @pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet20", "depthwise-L11-D8"])
 def test_networks_without_mobilenetv2s_blocks_take_no_torchvision_weights(name: str) -> None:
     with pytest.raises(InvalidInput, match="MobileNetV2") as refused:
-        from_torchvision(Architecture.parse(name), task_with((3, 64, 64), 10), {})
+        renaming(Architecture.parse(name), task_with((3, 64, 64), 10), {})
     assert refused.value.field == "architecture"

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
-from qcore import Architecture, BitWidths, InvalidInput, get_task
+from qcore import Architecture, BitWidths, InvalidInput, Network, get_task
 from searcher.request import SearchRequest, parse_bit_widths, plan
 
 DIGITS = get_task("digits")
@@ -284,3 +285,13 @@ def test_no_other_spelling_hides_that_bit_widths_are_there_twice() -> None:
 
 def test_bit_widths_come_in_their_order() -> None:
     assert parse_bit_widths(["WFA8", "W3AF"]) == (BitWidths(None, 8), BitWidths(3, None))
+
+
+def test_a_network_to_start_from_has_to_be_the_candidates(tmp_path: Path) -> None:
+    saved = Network(Architecture.parse("basic-L8-D3").layers(DIGITS)).state_dict()
+    save_file(saved, tmp_path / "mine.safetensors")
+    recipe = {"float_part": {"checkpoint": {"path": "mine.safetensors"}}}
+    assert plan(_request(architectures=["basic-L8-D3"], recipe=recipe), tmp_path).recipe.float_part.checkpoint
+    with pytest.raises(InvalidInput, match=r"is no network basic-L8-D4 of digits: of .*weight") as refused:
+        plan(_request(architectures=["basic-L8-D4"], recipe=recipe), tmp_path)
+    assert (refused.value.field, refused.value.value) == ("recipe.float_part.checkpoint.path", "mine.safetensors")
