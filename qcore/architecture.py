@@ -21,6 +21,9 @@ _NAME = re.compile(r"([a-z][a-z0-9-]*?)-([Lx][\d.].*)", re.ASCII | re.DOTALL)
 class Architecture:
     """One network of a family.
 
+    Raises:
+        InvalidInput: for an unknown block kind, or a depth, width, block list or multiplier that it does not have.
+
     >>> Architecture.parse("basic-L14-D40")
     Architecture(block='basic', depth=14, width=40, detail=())
     >>> Architecture("plain", 4, 128).name
@@ -70,6 +73,7 @@ class Architecture:
 
     @property
     def name(self) -> str:
+        """The canonical name, as tables, stage keys and files hold it; ``parse`` reads it back."""
         return f"{self.block}-{FAMILIES[self.block].write(self._size)}"
 
     @property
@@ -78,7 +82,7 @@ class Architecture:
         return FAMILIES[self.block].blocks_per_group(self._size)
 
     def layers(self, task: Task) -> tuple[Layer, ...]:
-        """The layers of this network for a task's input shape and classes.
+        """The layers of this network for a task's input shape and classes, in order of computation.
 
         Raises:
             InvalidInput: when the task's inputs do not suit the family.

@@ -17,7 +17,10 @@ _PATTERN = re.compile(r"W([1-9]\d*|F)A([1-9]\d*|F)", re.ASCII)
 class BitWidths:
     """Bits of weights and activations, 2 to 8, or ``None`` for float.
 
-    Eq. (1) of Boo, Shin and Sung (2020) has no 1-bit case: its clipping value is 0 there.
+    Eq. (1) of Boo, Shin and Sung (2020) has no 1-bit case for weights: their clipping value is 0 there.
+
+    Raises:
+        InvalidInput: for other numbers of bits.
 
     >>> BitWidths.parse("W2AF")
     BitWidths(weight=2, activation=None)
@@ -53,6 +56,7 @@ class BitWidths:
 
     @property
     def is_float(self) -> bool:
+        """Whether neither weights nor activations are quantized: the float stage's bit widths."""
         return self.weight is None and self.activation is None
 
     def __str__(self) -> str:
@@ -64,3 +68,4 @@ class BitWidths:
 _REMEDY = f"use W<bits>A<bits> with {LEAST_BITS} to {MOST_BITS} bits or F for float, e.g. W2A2, W2AF, WFA2 or W4A8"
 
 FLOAT = BitWidths(None, None)
+"""The float network's: neither weights nor activations are quantized."""

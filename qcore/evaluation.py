@@ -35,7 +35,8 @@ def evaluate(
 ) -> Iterator[tuple[Stage, StageResult]]:
     """Trains the float network and retrains it at each of the bit widths; yields every stage as it ends.
 
-    Where the float stage diverges there is nothing to retrain from and it stays the only one.
+    Where the float stage diverges there is nothing to retrain from and it stays the only one. ``on_epoch`` hears of
+    every epoch of every stage; ``device`` is the CPU if not given.
 
     Raises:
         DataMissing: when the task's data set is not below ``data_root``.

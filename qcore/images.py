@@ -47,15 +47,26 @@ class ClassReader:
 
     @property
     def shape(self) -> Shape:
+        """(3, size, size)."""
         return (3, self.size, self.size)
 
     def read(self, name: bytes, target: np.int64) -> tuple[Pixels, npt.NDArray[Any]]:
+        """The middle ``size`` x ``size`` pixels of the image, once its shorter side has ``resized``; and its class.
+
+        Raises:
+            DataMissing: naming the file, if it cannot be decoded.
+        """
         image = centre_crop(resize_shorter_side(self._open(name), self.resized), self.size)
         return _channels_first(image), np.asarray(target)
 
     def read_augmented(
         self, name: bytes, target: np.int64, recipe: FloatRecipe, random: np.random.Generator
     ) -> tuple[Pixels, npt.NDArray[Any]]:
+        """A random part (``random_crop_box``), resized, and flipped half the time if the recipe flips; and its class.
+
+        Raises:
+            DataMissing: naming the file, if it cannot be decoded.
+        """
         assert recipe.augmentation == "random-resized-crop"
         image = self._open(name)
         image = image.crop(random_crop_box(*image.size, random)).resize((self.size, self.size), _BILINEAR)
@@ -82,9 +93,15 @@ class SegmentationReader:
 
     @property
     def shape(self) -> Shape:
+        """(3, size, size)."""
         return (3, self.size, self.size)
 
     def read(self, name: bytes, target: np.bytes_) -> tuple[Pixels, npt.NDArray[Any]]:
+        """The whole image, filled up to (3, size, size), and its mask, uint8 (size, size).
+
+        Raises:
+            DataMissing: naming the file, if either cannot be decoded, the mask does not fit, or the image is larger.
+        """
         image, mask = self._open(name, target)
         if max(image.size) > self.size:
             width, height = image.size
@@ -94,6 +111,11 @@ class SegmentationReader:
     def read_augmented(
         self, name: bytes, target: np.bytes_, recipe: FloatRecipe, random: np.random.Generator
     ) -> tuple[Pixels, npt.NDArray[Any]]:
+        """A random window of both, scaled by one of ``SCALES`` first, and flipped half the time if the recipe flips.
+
+        Raises:
+            DataMissing: naming the file, if either cannot be decoded or the mask does not fit.
+        """
         assert recipe.augmentation == "scale-crop"
         image, mask = self._open(name, target)
         scale = SCALES[random.integers(len(SCALES))]

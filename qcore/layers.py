@@ -27,7 +27,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Conv:
-    """A square convolution, padded by ``dilation * (kernel_size // 2)``."""
+    """A square convolution, padded by ``dilation * (kernel_size // 2)``.
+
+    >>> conv = Conv("conv", ("input",), in_channels=3, shape=(16, 32, 32), kernel_size=3, stride=1, groups=1)
+    >>> conv.weight_shape, conv.weights, conv.macs
+    ((16, 3, 3, 3), 432, 442368)
+    """
 
     name: str
     inputs: tuple[str]
@@ -41,10 +46,12 @@ class Conv:
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
+        """(out_channels, in_channels / groups, kernel_size, kernel_size)."""
         return self.shape[0], self.in_channels // self.groups, self.kernel_size, self.kernel_size
 
     @property
     def weights(self) -> int:
+        """How many there are, without biases."""
         return prod(self.weight_shape)
 
     @property
@@ -66,19 +73,24 @@ class Linear:
 
     @property
     def weight_shape(self) -> tuple[int, int]:
+        """(out_features, in_features)."""
         return self.shape[0], self.in_features
 
     @property
     def weights(self) -> int:
+        """How many there are, without biases."""
         return prod(self.weight_shape)
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates for one input: one a weight."""
         return self.weights
 
 
 @dataclass(frozen=True)
 class BatchNorm:
+    """Batch normalization (BN): each channel has a trained scale and shift, and a running mean and variance."""
+
     name: str
     inputs: tuple[str]
     shape: Shape
@@ -114,6 +126,8 @@ class Add:
 
 @dataclass(frozen=True)
 class GlobalAveragePool:
+    """Each channel's mean over all positions: (channels, height, width) to (channels, 1, 1)."""
+
     name: str
     inputs: tuple[str]
     shape: Shape
@@ -181,12 +195,16 @@ def weight_layers(layers: tuple[Layer, ...]) -> list[WeightLayer]:
 
 @dataclass
 class LayerList:
-    """Builds a layer list; each method appends a layer that reads ``source`` and returns its name."""
+    """Builds a layer list; each method appends a layer that reads ``source`` and returns its name.
+
+    It works out the shapes, and asserts that names are new and that shapes fit one another.
+    """
 
     layers: list[Layer] = field(default_factory=list)
     _shapes: dict[str, Shape] = field(default_factory=dict)
 
     def input(self, shape: Shape) -> str:
+        """What all others read from, named ``input``."""
         return self._append(Input("input", shape))
 
     def conv(
@@ -201,54 +219,65 @@ class LayerList:
         dilation: int = 1,
         bias: bool = False,
     ) -> str:
+        """A convolution with an odd kernel; a side becomes ceil(side / stride), whatever kernel and dilation."""
         in_channels, height, width = self._shapes[source]
         assert in_channels % groups == 0
         assert channels % groups == 0
         assert kernel_size % 2 == 1
-        out = (channels, -(-height // stride), -(-width // stride))  # the padding keeps ceil(size / stride)
+        out = (channels, -(-height // stride), -(-width // stride))
         return self._append(Conv(name, (source,), in_channels, out, kernel_size, stride, groups, dilation, bias))
 
     def linear(self, name: str, source: str, features: int) -> str:
+        """A fully connected layer: (channels, height, width), flattened, to (features, 1, 1)."""
         channels, height, width = self._shapes[source]
         return self._append(Linear(name, (source,), channels * height * width, (features, 1, 1)))
 
     def batch_norm(self, name: str, source: str) -> str:
+        """Batch normalization; the shape stays."""
         return self._append(BatchNorm(name, (source,), self._shapes[source]))
 
     def relu(self, name: str, source: str, holds: Holds = "activation", ceiling: float | None = None) -> str:
+        """A ReLU, or with a ceiling of 6 a ReLU6, whose values are quantized unsigned."""
         return self._append(
             Activation(name, (source,), self._shapes[source], signed=False, holds=holds, ceiling=ceiling)
         )
 
     def signed_activation(self, name: str, source: str, holds: Holds) -> str:
+        """The identity, whose values are quantized signed."""
         return self._append(Activation(name, (source,), self._shapes[source], signed=True, holds=holds))
 
     def add(self, name: str, sources: tuple[str, ...], scale: float = 1.0) -> str:
+        """The elementwise sum of layers of one shape, times ``scale``."""
         shapes = {self._shapes[source] for source in sources}
         assert len(shapes) == 1, f"{name} adds unequal shapes {shapes}"
         return self._append(Add(name, sources, shapes.pop(), scale))
 
     def global_average_pool(self, name: str, source: str) -> str:
+        """The mean over all positions: (channels, height, width) to (channels, 1, 1)."""
         channels, height, width = self._shapes[source]
         return self._append(GlobalAveragePool(name, (source,), (channels, 1, 1), height * width))
 
     def max_pool(self, name: str, source: str, kernel_size: int, stride: int) -> str:
+        """Max pooling with an odd kernel; a side becomes ceil(side / stride)."""
         channels, height, width = self._shapes[source]
         assert kernel_size % 2 == 1
         out = (channels, -(-height // stride), -(-width // stride))
         return self._append(MaxPool(name, (source,), out, kernel_size, stride))
 
     def concat(self, name: str, sources: tuple[str, ...]) -> str:
+        """(c1, height, width), (c2, height, width), ... to (c1 + c2 + ..., height, width)."""
         shapes = [self._shapes[source] for source in sources]
         sizes = {shape[1:] for shape in shapes}
         assert len(sizes) == 1, f"{name} joins unequal sizes {sizes}"
         return self._append(Concat(name, sources, (sum(shape[0] for shape in shapes), *sizes.pop())))
 
     def resize(self, name: str, source: str, height: int, width: int) -> str:
+        """Bilinear interpolation to ``height`` x ``width`` pixels; channels stay."""
         channels, *in_size = self._shapes[source]
         return self._append(Resize(name, (source,), (channels, height, width), (in_size[0], in_size[1])))
 
     def shape(self, name: str) -> Shape:
+        """That of a layer appended before."""
         return self._shapes[name]
 
     def _append(self, layer: Layer) -> str:

@@ -15,6 +15,10 @@ CYCLE = (1.0, 0.1**0.5, 0.1, 0.1**1.5, 0.01, 0.1**1.5, 0.1, 0.1**0.5)
 def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
     """The learning rate of optimizer step ``step``, counted from 0.
 
+    It rises linearly over the warm-up epochs. Then, with ``steps``, it is a tenth from each milestone on (paper,
+    Section 5.2); with ``poly`` it falls as (1 - p)^poly_power (Section 5.1, DeepLab's), with ``cosine`` as
+    (1 + cos(pi p)) / 2, where p goes from 0 at the end of the warm-up to 1 at the end of the last epoch.
+
     >>> from qcore.recipe import PAPER_CIFAR10
     >>> [round(learning_rate(PAPER_CIFAR10.float_part.schedule, epoch * 390, 390), 6) for epoch in (0, 99, 100, 150)]
     [0.1, 0.1, 0.01, 0.001]

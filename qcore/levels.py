@@ -25,6 +25,7 @@ class Levels:
 
     @property
     def codes(self) -> range:
+        """All of them, rising."""
         return range(self.lowest, self.highest + 1)
 
     @property

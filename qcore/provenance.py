@@ -30,6 +30,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def versions() -> dict[str, Any]:
+    """What a host runs, without importing torch: quantrank, the version of its numerics, torch and Python."""
     return {
         "quantrank": version("quantrank"),
         "numerics": NUMERICS_VERSION,

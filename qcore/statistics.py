@@ -86,7 +86,11 @@ def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 def t_quantile(probability: float, degrees: int) -> float:
-    """The value that Student's t, with so many degrees of freedom, stays below with that probability."""
+    """The value that Student's t, with so many degrees of freedom, stays below with that probability.
+
+    >>> round(t_quantile(0.975, 2), 3)
+    4.303
+    """
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))

@@ -47,6 +47,7 @@ class FileSplit:
 
     @property
     def values_per_example(self) -> int:
+        """Channels x height x width of one input, by which evaluation batches are sized."""
         channels, height, width = self.reader.shape
         return channels * height * width
 

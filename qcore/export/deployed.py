@@ -93,6 +93,7 @@ class DeployedNetwork:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
+        """In order of computation."""
         return self.description.layers
 
 
@@ -139,7 +140,14 @@ def deploy(description: NetworkDescription, state: Mapping[str, npt.ArrayLike]) 
 
 
 def quantize(values: FloatArray, bits: int, levels: Levels, step: np.float32) -> QuantizedWeights:
-    """The codes of the nearest levels; ties go to the even code, as in ``qcore.quantizers``."""
+    """The codes of the nearest levels, for values of any shape; ties go to the even code, as in ``qcore.quantizers``.
+
+    Raises:
+        InvalidInput: for a step that is not positive.
+
+    >>> quantize(np.array([-3.0, 0.5, 0.6], np.float32), 2, Levels(-1, 1), np.float32(1.0)).codes
+    array([-1,  0,  1], dtype=int16)
+    """
     if not step > 0:
         raise InvalidInput("step", float(step), "is no step size", "export a network that was trained to its end")
     with np.errstate(over="ignore"):  # beyond every level, which is clipped next

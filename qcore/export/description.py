@@ -76,6 +76,7 @@ class NetworkDescription:
 
     @property
     def input_shape(self) -> Shape:
+        """(channels, height, width) of one input."""
         return self.layers[0].shape
 
     @property
@@ -85,6 +86,7 @@ class NetworkDescription:
         return "".join(each if each.isascii() and (each.isalnum() or each in "-._") else "-" for each in text)
 
     def to_json(self) -> dict[str, Any]:
+        """As values that the json module takes; ``from_json`` reads them back."""
         return {
             "architecture": self.architecture,
             "task": self.task,

@@ -82,7 +82,9 @@ def describes_network(metadata: dict[str, Any]) -> bool:
 
 
 def load_network(path: str | Path) -> Network:
-    """The torch network of a network file, in evaluation mode; it reads normalized inputs.
+    """The torch network of a network file, on the CPU, in evaluation mode.
+
+    It maps normalized inputs (N, channels, height, width) to logits.
 
     Raises:
         InvalidInput: naming the file, when it cannot be read, is none, or its state is not its network's.

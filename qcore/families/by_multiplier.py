@@ -101,7 +101,11 @@ class ByMultiplier:
 
 
 def multiplied(channels: int, multiplier: float) -> int:
-    """Channels times a multiplier, as a multiple of 8 that is at least nine tenths of it: torchvision's rule."""
+    """Channels times a multiplier, as a multiple of 8 that is at least nine tenths of it: torchvision's rule.
+
+    >>> multiplied(32, 0.5), multiplied(24, 0.45)  # 8 would be less than nine tenths of 10.8
+    (16, 16)
+    """
     exact = channels * multiplier
     rounded = max(8, int(exact + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * exact else rounded

@@ -114,7 +114,11 @@ def check_image_side(block: str, input_shape: Shape, least: int) -> None:
 
 
 def residual_blocks(widths: Sequence[int], blocks_per_group: Sequence[int]) -> list[tuple[str, int, int]]:
-    """(name, width, stride) of every block: the first of each group but the first has stride 2."""
+    """(name, width, stride) of every block: the first of each group but the first has stride 2.
+
+    >>> residual_blocks([16, 32], [1, 2])
+    [('group1_block1', 16, 1), ('group2_block1', 32, 2), ('group2_block2', 32, 1)]
+    """
     return [
         (f"group{group}_block{block}", width, 2 if group > 1 and block == 1 else 1)
         for group, (width, blocks) in enumerate(zip(widths, blocks_per_group, strict=True), start=1)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def expand(depth: int, width: int, input_shape: Shape, classes: int) -> tuple[Layer, ...]:
+    """``depth`` linear layers, ReLU between them; no batch normalization."""
     layers = LayerList()
     x = layers.input(input_shape)
     for index in range(1, depth):

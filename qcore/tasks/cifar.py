@@ -37,6 +37,7 @@ CIFAR100 = _Published("cifar100", "CIFAR100", "cifar-100-python.tar.gz", "cifar-
 
 
 def check(published: _Published, data_root: Path) -> None:
+    """Raises DataMissing where a file of the archive is not there; ``load`` compares checksums."""
     folder = data_root / published.folder
     missing = [name for name in published.files if not (folder / name).is_file()]
     if missing:
@@ -44,7 +45,11 @@ def check(published: _Published, data_root: Path) -> None:
 
 
 def load(published: _Published, data_root: Path) -> Examples:
-    """All images; of CIFAR-100 with the fine labels."""
+    """All images, (N, 3, 32, 32); of CIFAR-100 with the fine labels.
+
+    Raises:
+        DataMissing: when a file is not there or not the published one.
+    """
     check(published, data_root)
 
     import numpy as np

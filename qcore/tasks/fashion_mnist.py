@@ -25,13 +25,18 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 def check(task: str, data_root: Path) -> None:
+    """Raises DataMissing where one of the four files is neither below the data root, packed or not, nor Debian's."""
     missing = [name for name in FILES if _source(data_root, name) is None]
     if missing:
         raise _data_missing(task, data_root, f"lacks {', '.join(missing)} (or .gz) in {data_root / FOLDER}")
 
 
 def load(task: str, data_root: Path) -> Examples:
-    """All images, for the task of that name."""
+    """All images, (N, 1, 28, 28), for the task of that name; packed files are unpacked below the data root.
+
+    Raises:
+        DataMissing: when a file is not there or damaged.
+    """
     check(task, data_root)
 
     import numpy as np

@@ -71,7 +71,8 @@ class Reader(Protocol):
     """
 
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> Shape:
+        """(channels, height, width) of every image that it makes."""
 
     def read(self, name: bytes, target: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
         """As networks are evaluated on it."""
@@ -101,6 +102,7 @@ class Task:
     """Changes whenever the same name stands for other examples; part of every stage key."""
     title: str
     input_shape: Shape
+    """(channels, height, width); points are (2, 1, 1)."""
     classes: int
     input_bits: int
     """Bits of one input value as stored: 8 for images, 32 for real numbers."""

@@ -42,11 +42,16 @@ AUGMENTED = _Training("voc2012-aug", "trainaug", "SegmentationClassAug", 10_582)
 
 
 def check(training: _Training, data_root: Path, test_examples: int = TEST_EXAMPLES) -> None:
-    """Looks at the two lists and the names in the folders they refer to."""
+    """Looks at the two lists and the names in the folders they refer to.
+
+    Raises:
+        DataMissing: when a list or a file is missing, a list is not as long as published, or both have one image.
+    """
     _listed(training, data_root, test_examples)
 
 
 def load(training: _Training, data_root: Path, test_examples: int = TEST_EXAMPLES) -> FileExamples:
+    """The names of images and masks, with a reader that makes examples of 513x513 pixels; raises as ``check`` does."""
     train, test = _listed(training, data_root, test_examples)
 
     from qcore.images import SegmentationReader
