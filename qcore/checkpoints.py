@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -13,7 +14,6 @@ from qcore.files import write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
     from torch import Tensor
 
 
@@ -57,3 +57,7 @@ def restore(tensors: dict[str, Tensor], network: torch.nn.Module, optimizer: tor
             index, slot = name.removeprefix(_OPTIMIZER).split("/")
             slots.setdefault(int(index), {})[slot] = tensor
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+    for parameter, of_parameter in optimizer.state.items():
+        for slot, tensor in of_parameter.items():
+            if tensor.shape == parameter.shape:  # in its layout: fused optimizers walk both from end to end
+                of_parameter[slot] = torch.empty_like(parameter).copy_(tensor)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from qcore.network import Network
 
@@ -36,21 +37,18 @@ class Watch:
         self._gradient: str | None = None
 
     def __enter__(self) -> Watch:
-        self._hooks = [
-            *(module.register_forward_hook(self._looking_at(name)) for name, module in self._network.named_children()),
+        self._undo = ExitStack()
+        self._undo.enter_context(self._network.observed(self._look_at))
+        for name, parameter in self._network.named_parameters():
             # Not after the backward pass: clipping spreads one that is not a number over all gradients.
-            *(
-                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    self._looking_at_gradient(name.split(".")[0])
-                )
-                for name, parameter in self._network.named_parameters()
-            ),
-        ]
+            hook = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                self._looking_at_gradient(name.split(".")[0])
+            )
+            self._undo.callback(hook.remove)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._undo.close()
 
     def first_broken(self, step: int, loss: Tensor) -> Divergence | None:
         """What broke in a step whose loss this is, after its backward pass and update; None if nothing did."""
@@ -65,12 +63,9 @@ class Watch:
                 return Divergence(step, name.split(".")[0], "state")
         return None
 
-    def _looking_at(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def look(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            if self._output is None and not bool(output.isfinite().all()):
-                self._output = name
-
-        return look
+    def _look_at(self, name: str, output: Tensor) -> None:
+        if self._output is None and not bool(output.isfinite().all()):
+            self._output = name
 
     def _looking_at_gradient(self, name: str) -> Callable[[Tensor], None]:
         def look(parameter: Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from qcore.data import load_data
+from qcore.numerics import resolve_numerics
 from qcore.stages import stages_of
 from qcore.starting_network import resolve_checkpoint, starting_network
 from qcore.training import CurvePoint, StageResult, train_stage
@@ -40,12 +41,13 @@ def evaluate(
 
     Raises:
         DataMissing: when the task's data set is not below ``data_root``.
-        InvalidInput: when the architecture does not suit the task, or the recipe's checkpoint the architecture.
+        InvalidInput: when the architecture does not suit the task, the recipe's checkpoint the architecture, or the
+            recipe's path the device.
     """
-    recipe = resolve_checkpoint(recipe, data_root)
+    device = device or torch.device("cpu")
+    recipe = resolve_numerics(resolve_checkpoint(recipe, data_root), task, str(device))
     stages = stages_of(task, architecture, recipe, seed, tuple(bit_widths))
     architecture.layers(task)
-    device = device or torch.device("cpu")
     data = load_data(task, recipe.float_part.validation_share, data_root, device)
     start_state = starting_network(stages[0], data_root)
     for stage in stages:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qcore.bit_widths import FLOAT, BitWidths
+from qcore.fusion import fused_steps, single_steps
 from qcore.layer_bits import activation_bits, weight_bits
 from qcore.layers import (
     Activation,
@@ -28,8 +29,9 @@ from qcore.quantizers import ActivationQuantizer, WeightQuantizer
 from qcore.recipe import QuantizerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from qcore.kernels.functions import Kernels
     from qcore.layers import Layer
 
 
@@ -56,8 +58,12 @@ class QuantizedConv2d(nn.Conv2d):
             # channels last, with few channels: training on images of 64x64 crashed.
             input = input[:, :, :: self.stride[0], :: self.stride[1]]  # noqa: A001
             return nn.functional.conv2d(input, weight, self.bias, groups=self.groups)
-        output: Tensor = self._conv_forward(input, weight, self.bias)
-        return output
+        if self.groups > 1 and self.stride != (1, 1) and input.is_cpu and torch.is_autocast_enabled("cpu"):
+            # oneDNN's bf16 kernel for the gradient of strided depthwise convolutions is ten times as slow as that of
+            # four times the work without strides.
+            whole = nn.functional.conv2d(input, weight, self.bias, 1, self.padding, self.dilation, self.groups)
+            return whole[:, :, :: self.stride[0], :: self.stride[1]]
+        return nn.functional.conv2d(input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class QuantizedLinear(nn.Linear):
@@ -100,29 +106,39 @@ class Network(nn.Module):
         settings = settings or QuantizerSettings()
         weights = weight_bits(layers, bit_widths, settings)
         self.bit_widths = bit_widths
-        self._steps: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
-        last_use = {source: layer.name for layer in layers for source in layer.inputs}
+        self.layers = layers
         for layer in layers:
-            if isinstance(layer, Input):
-                continue
-            self.add_module(layer.name, _module(layer, weights, bit_widths, settings))
-            spent = tuple(name for name in dict.fromkeys(layer.inputs) if last_use[name] == layer.name)
-            self._steps.append((layer.name, layer.inputs, spent))
-        self._input, self._output = layers[0].name, layers[-1].name
+            if not isinstance(layer, Input):
+                self.add_module(layer.name, _module(layer, weights, bit_widths, settings))
+        self._steps = single_steps(layers, dict(self.named_children()))
+        self._training_steps = self._steps
+        self._observer: Callable[[str, Tensor], None] | None = None
         # Channels last: depthwise networks train 1.5 times as fast so, others as fast. Files want the usual layout.
         self.to(memory_format=torch.channels_last)
         self.register_state_dict_post_hook(_in_usual_layout)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
-        values = {self._input: x}
-        modules = self._modules
-        for name, sources, spent in self._steps:
-            module = modules[name]
-            assert module is not None
-            values[name] = module(*[values[source] for source in sources])
-            for source in spent:
+        """Logits of inputs, in training through the layers that ``fuse`` joined."""
+        values = {self.layers[0].name: x}
+        for step in self._training_steps if self.training else self._steps:
+            values[step.name] = step.run(*[values[source] for source in step.inputs])
+            if self._observer is not None:
+                self._observer(step.name, values[step.name])
+            for source in step.spent:
                 del values[source]
-        return values[self._output]
+        return values[self.layers[-1].name]
+
+    def fuse(self, kernels: Kernels | None) -> None:
+        """Makes training compute what it can in fused passes of these kernels; with None, layer by layer."""
+        modules = dict(self.named_children())
+        self._training_steps = self._steps if kernels is None else fused_steps(self.layers, modules, kernels)
+
+    @contextmanager
+    def observed(self, observer: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Calls ``observer`` with every layer's name and output; layers inside a fused pass have none."""
+        self._observer = observer
+        yield
+        self._observer = None
 
     def weight_layers(self) -> Iterator[tuple[str, QuantizedConv2d | QuantizedLinear]]:
         for name, module in self.named_children():

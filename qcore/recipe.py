@@ -16,6 +16,8 @@ from qcore.levels import LevelSet
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
+Precision = Literal["auto", "fp32", "bf16"]
+Path = Literal["auto", "plain", "fused", "compiled"]
 Augmentation = Literal["crop-flip", "random-resized-crop", "scale-crop"]
 
 
@@ -101,7 +103,12 @@ class FloatRecipe(_Part):
     """Random horizontal flips."""
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of the training split held out for every choice between networks."""
-    precision: Literal["fp32"] = "fp32"
+    precision: Precision = "auto"
+    """Of what training computes with: fp32, or bf16 with sums, statistics, weights and updates in fp32. ``auto`` is
+    resolved to what is faster on the device. Accuracies are measured in fp32."""
+    path: Path = "auto"
+    """How training computes: layer by layer (``plain``); batch normalization, sums and activations in fused passes of
+    C++ kernels (``fused``) or of torch's compiler (``compiled``). ``auto`` is resolved to the fastest of the device."""
 
     @property
     def epochs(self) -> int:
@@ -184,7 +191,7 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     90
     """
     values = _merged(recipe.model_dump(mode="json"), changes, "recipe")
-    values["name"] = f"{recipe.name}*"
+    values["name"] = f"{recipe.name.rstrip('*')}*"
     try:
         changed = Recipe.model_validate_json(_json(values))
     except ValidationError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from qcore.checkpoints import read_tensors, restore, training_state, write_tensors
 from qcore.data import Data, generator_for, steps_per_epoch, training_batches
 from qcore.divergence import Divergence, Watch
+from qcore.kernels import kernels_of
 from qcore.learning_rate import cyclic_learning_rate, learning_rate
 from qcore.lipschitz import lipschitz_loss
 from qcore.metrics import cross_entropy, measure
 from qcore.network import Network
+from qcore.numerics import resolve_numerics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,9 +97,12 @@ def train_stage(
     starts_at_random = stage.bit_widths.is_float and stage.recipe.float_part.checkpoint is None
     assert (start_state is None) == starts_at_random
     device = device or torch.device("cpu")
+    key = stage.key
+    stage = replace(stage, recipe=resolve_numerics(stage.recipe, stage.task, str(device)))
     network = _initial_network(stage, data, start_state).to(device)
+    network.fuse(kernels_of(stage.recipe.float_part.path))
     optimizer = _optimizer(network, stage)
-    curve, seconds = _resume(checkpoint, stage, network, optimizer)
+    curve, seconds = _resume(checkpoint, key, network, optimizer)
     broken = False
 
     while len(curve) < stage.epochs and not broken:
@@ -111,7 +116,7 @@ def train_stage(
         if broken:
             break  # without a checkpoint: a resumed run breaks in the same epoch and finds where
         if checkpoint is not None:
-            metadata = {"stage": stage.key, "train_seconds": seconds, "curve": [asdict(each) for each in curve]}
+            metadata = {"stage": key, "train_seconds": seconds, "curve": [asdict(each) for each in curve]}
             write_tensors(checkpoint, training_state(network, optimizer), metadata)
         if len(curve) < stage.epochs and not keep_going():
             raise Interrupted(stage.label)
@@ -169,15 +174,15 @@ def _optimizer(network: Network, stage: Stage) -> torch.optim.Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     if schedule.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=schedule.learning_rate)
-    return torch.optim.SGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum)
+        return torch.optim.Adam(groups, lr=schedule.learning_rate, fused=True)
+    return torch.optim.SGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum, fused=True)
 
 
 def _resume(
-    checkpoint: Path | None, stage: Stage, network: Network, optimizer: torch.optim.Optimizer
+    checkpoint: Path | None, key: str, network: Network, optimizer: torch.optim.Optimizer
 ) -> tuple[list[CurvePoint], float]:
     saved = None if checkpoint is None else read_tensors(checkpoint)
-    if saved is None or saved[1].get("stage") != stage.key:
+    if saved is None or saved[1].get("stage") != key:
         return [], 0.0
     tensors, metadata = saved
     restore(tensors, network, optimizer)
@@ -222,7 +227,9 @@ def _steps(
             group["lr"] = _rate(stage, step, steps)
         if quantizers.step_refresh == "step":
             network.refresh_steps()
-        loss = task_loss = cross_entropy(network(x), labels)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            logits = network(x)
+        loss = task_loss = cross_entropy(logits.float(), labels)
         if lipschitz_scale and not stage.bit_widths.is_float:
             loss = task_loss + lipschitz_scale * lipschitz_loss(network)
         optimizer.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task, override
+from qcore.numerics import resolve_numerics
 from qcore.starting_network import check_starting_network, resolve_checkpoint
 from searcher.space import enumerate_candidates
 
@@ -99,16 +100,16 @@ class SearchPlan:
     seeds: tuple[int, ...]
 
 
-def plan(request: SearchRequest, data_root: Path | None = None) -> SearchPlan:
+def plan(request: SearchRequest, data_root: Path | None = None, device: str = "cpu") -> SearchPlan:
     """Resolves a request and enumerates its feasible candidates; trains and stores nothing.
 
-    Without a data root, image folders are no tasks.
+    Without a data root, image folders are no tasks. ``device`` is what workers train on.
 
     Raises:
         InvalidInput: naming the field, the value and the remedy.
     """
     task = get_task(request.task, data_root)
-    recipe = resolve_recipe(task, request.recipe, data_root)
+    recipe = resolve_recipe(task, request.recipe, data_root, device)
     _require_validation(task, recipe)
     candidates = enumerate_candidates(
         task, request.parameter_budget, request.blocks, request.depths, request.widths, request.architectures
@@ -180,15 +181,23 @@ def parse_bit_widths(names: list[str] | tuple[str, ...]) -> tuple[BitWidths, ...
     return tuple(BitWidths.parse(name) for name in _unique("bit_widths", names))
 
 
-def resolve_recipe(task: Task, given: str | dict[str, Any] | None, data_root: Path | None = None) -> Recipe:
+def resolve_recipe(
+    task: Task, given: str | dict[str, Any] | None, data_root: Path | None = None, device: str = "cpu"
+) -> Recipe:
     """A task's recipe by name, its default if there is none, or one changed by overrides.
 
-    A checkpoint it starts from is looked up below the data root.
+    Its precision and path are resolved for the device, where it leaves them open. A checkpoint it starts from is looked
+    up below the data root.
 
     Raises:
         InvalidInput: for an unknown name or setting, a value it cannot have, or one that the task's inputs do not suit;
-            for a checkpoint that is not there.
+            for a checkpoint that is not there, and a path that the device does not have.
     """
+    recipe = resolve_numerics(_chosen_recipe(task, given), task, device)
+    return recipe if data_root is None else resolve_checkpoint(recipe, data_root)
+
+
+def _chosen_recipe(task: Task, given: str | dict[str, Any] | None) -> Recipe:
     if given is None:
         return task.recipes[0]
     if isinstance(given, str):
@@ -218,7 +227,7 @@ def resolve_recipe(task: Task, given: str | dict[str, Any] | None, data_root: Pa
             raise InvalidInput(
                 f"recipe.float_part.{setting}", value, f"is for images, which {task.name} has none of", "leave it out"
             )
-    return recipe if data_root is None else resolve_checkpoint(recipe, data_root)
+    return recipe
 
 
 def recipe_from_text(text: str) -> str | dict[str, Any]:

@@ -143,7 +143,7 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<index> (default: cpu)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:<index> (default: QUANTRANK_DEVICE, or cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of one training run (default: 1)")
 
 

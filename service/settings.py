@@ -15,14 +15,14 @@ from searcher.database import Database
 PREFIX = "QUANTRANK_"
 
 
-def load_settings() -> Settings:
-    """The settings of this process's environment.
+def load_settings(device: str | None = None) -> Settings:
+    """The settings of this process's environment; for another device, if one is given.
 
     Raises:
         InvalidInput: naming the variable that is unusable.
     """
     try:
-        return Settings()
+        return Settings() if device is None else Settings(device=device)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"{PREFIX}{first['loc'][0]}".upper()
@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     """Server that client commands talk to."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Where `serve` listens, and client commands look for it, when they are not told."""
+    device: str = "cpu"
+    """What workers train on: cpu, cuda or cuda:<index>. Searches are posted for it: a recipe's precision and path
+    ``auto`` stand for what is fastest there."""
     lease_seconds: float = Field(default=15.0, ge=1, le=3600)
     """How long after a worker's last sign of life another takes its evaluation over."""
 

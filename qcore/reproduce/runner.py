@@ -14,7 +14,9 @@ import torch
 
 from qcore.bit_widths import FLOAT
 from qcore.data import Data, load_data
+from qcore.devices import prepare_device
 from qcore.errors import DataMissing, InvalidInput
+from qcore.numerics import resolve_numerics
 from qcore.provenance import provenance
 from qcore.reproduce.estimate import stage_seconds, wall_seconds
 from qcore.reproduce.experiment import Results, TrainedStage
@@ -57,7 +59,7 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
         DataMissing: when the task's data set is not below ``data_root``.
         InvalidInput: when the plan's scale is none to train at.
     """
-    plan = _with_checkpoints_hashed(plan, data_root)
+    plan = _resolved(plan, data_root)
     queue = _Queue(plan, folder)
     seconds = wall_seconds(list(queue.cost.values()), workers)
     progress.start(len(queue.stages), len(queue.trained), seconds, workers)
@@ -189,7 +191,7 @@ _in_process: dict[str, Any] = {}
 
 
 def _start_process(epochs: Any, parent: int) -> None:
-    torch.set_num_threads(1)
+    prepare_device("cpu", threads=1)
     _in_process.update(epochs=epochs, parent=parent)
 
 
@@ -224,16 +226,19 @@ def _start_state(stage: Stage, folder: Path, data_root: Path) -> State | None:
     return starting_network(stage, data_root)
 
 
-def _with_checkpoints_hashed(plan: Plan, data_root: Path) -> Plan:
-    """The plan whose recipes say which float network they start from: another file under the same path is another."""
-    return replace(plan, variants=tuple(_with_checkpoint_hashed(each, data_root) for each in plan.variants))
+def _resolved(plan: Plan, data_root: Path) -> Plan:
+    """The plan whose recipes leave nothing open: neither precision and path, nor which float network they start from;
+    another file under the same path is another.
+    """
+    return replace(plan, variants=tuple(_variant_resolved(each, plan.task, data_root) for each in plan.variants))
 
 
-def _with_checkpoint_hashed(variant: Variant, data_root: Path) -> Variant:
-    checkpoint = variant.recipe.float_part.checkpoint
-    if checkpoint is None or not (data_root / checkpoint.path).is_file():
-        return variant
-    return replace(variant, recipe=resolve_checkpoint(variant.recipe, data_root))
+def _variant_resolved(variant: Variant, task: Task, data_root: Path) -> Variant:
+    recipe = resolve_numerics(variant.recipe, task, str(_CPU))
+    checkpoint = recipe.float_part.checkpoint
+    if checkpoint is not None and (data_root / checkpoint.path).is_file():
+        recipe = resolve_checkpoint(recipe, data_root)
+    return replace(variant, recipe=recipe)
 
 
 def _check_checkpoints(plan: Plan, data_root: Path) -> None:

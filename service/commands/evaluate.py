@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcore import Architecture, InvalidInput, get_task, stages_of
+from qcore.devices import prepare_device, require_device
 from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from service.files import usable_folder, write_output
 from service.output import percent, print_json, print_table, progress_bar
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Trains one architecture in float, retrains it at each of the bit widths, and prints the accuracies."""
-    settings = load_settings()
+    settings = load_settings(arguments.device)
+    require_device(settings.device, arguments.threads)
     task = get_task(arguments.task, settings.data_root)
     architecture = Architecture.parse(arguments.architecture)
     architecture.layers(task)
-    recipe = resolve_recipe(task, arguments.recipe, settings.data_root)
+    recipe = resolve_recipe(task, arguments.recipe, settings.data_root, settings.device)
     bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
     if not 0 <= arguments.seed < 2**31:
         raise InvalidInput("seed", arguments.seed, "is out of range", f"use 0 to {2**31 - 1}")
@@ -34,9 +36,8 @@ def run(arguments: Namespace) -> int:
         usable_folder(folder)
 
     from qcore import evaluate
-    from qcore.devices import prepare_device
 
-    device = prepare_device(arguments.device, arguments.threads)
+    device = prepare_device(settings.device, arguments.threads)
     found: list[dict[str, Any]] = []
     broke: list[str] = []
     with progress_bar() as bar:

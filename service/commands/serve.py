@@ -31,10 +31,10 @@ def run(arguments: Namespace) -> int:
     """Serves until SIGTERM or SIGINT, with worker processes beside the API."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    require_device(arguments.device, arguments.threads)  # better refused now than by every worker
+    settings = load_settings(arguments.device)
+    require_device(settings.device, arguments.threads)  # better refused now than by every worker
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
-    settings = load_settings()
     database = settings.open_database()
     if database.embedded:
         upgrade(database)
@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     listening = _listen(arguments.host, settings.port if arguments.port is None else arguments.port)
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    supervisor = Supervisor(arguments.workers, ["--device", arguments.device, "--threads", str(arguments.threads)])
+    supervisor = Supervisor(arguments.workers, ["--device", settings.device, "--threads", str(arguments.threads)])
 
     def ready() -> None:
         if arguments.exit_with is None:  # one that lives for a single command is not for others to use

@@ -27,8 +27,8 @@ def run(arguments: Namespace) -> int:
         level=logging.INFO, format=f"%(asctime)s worker {os.getpid()} %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    require_device(arguments.device, arguments.threads)
-    settings = load_settings()
+    settings = load_settings(arguments.device)
+    require_device(settings.device, arguments.threads)
     database = settings.open_database()
     require_current(database)
     worker = Worker(
@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> int:
             data_root=settings.data_root,
             artifacts=settings.artifact_store,
             lease_seconds=settings.lease_seconds,
-            device=arguments.device,
+            device=settings.device,
             threads=arguments.threads,
         ),
     )

@@ -28,7 +28,8 @@ def get_leaderboard(
 ) -> LeaderboardView:
     """Every finished evaluation of a task and recipe, from whichever search, ranked by the first bit widths."""
     found = get_task(task, settings.data_root)
-    chosen = resolve_recipe(found, None if recipe is None else recipe_from_text(recipe), settings.data_root)
+    given = None if recipe is None else recipe_from_text(recipe)
+    chosen = resolve_recipe(found, given, settings.data_root, settings.device)
     names = bit_widths.split(",")
     if block is not None and block not in found.blocks:
         remedy = f"use one of {', '.join(found.blocks)}"

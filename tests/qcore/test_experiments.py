@@ -192,14 +192,14 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     folder = tmp_path / "interrupted"
     with pytest.raises(KeyboardInterrupt):
         runner.run(plan, folder, tmp_path, 1, Told())
-    (float_stage, _) = plan.stages()
+    (float_stage, _) = whole.plan.stages()
     assert checkpoint_path(folder, float_stage).exists()
 
     resumed = runner.run(plan, folder, tmp_path, 1, Told())
 
     assert epochs == [1, 2, 3, 3, 1]  # the third epoch was not checkpointed yet; then W2A2's only one
     assert not checkpoint_path(folder, float_stage).exists()
-    for stage in plan.stages():
+    for stage in whole.plan.stages():
         one, other = resumed.trained[stage.key], whole.trained[stage.key]
         assert (one.test_accuracy, one.status) == (other.test_accuracy, other.status)
 
@@ -207,7 +207,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
 def test_a_damaged_file_is_trained_again(tmp_path: Path) -> None:
     plan = small_plan()
     results = runner.run(plan, tmp_path, tmp_path, 1, Told())
-    quantized = results.trained[plan.stages()[1].key]
+    quantized = results.trained[results.plan.stages()[1].key]
     quantized.path.write_bytes(quantized.path.read_bytes()[:100])
 
     again = runner.run(plan, tmp_path, tmp_path, 1, told := Told())

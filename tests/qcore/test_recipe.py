@@ -34,6 +34,8 @@ OTHER_VALUES = {
         "crop_padding": 2,
         "flip": False,
         "validation_share": 0.1,
+        "precision": "bf16",
+        "path": "plain",
     },
     "retraining": {
         "schedule": SCHEDULE,

@@ -17,7 +17,7 @@ from qcore import Stage as StagePlan
 from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
 from searcher.leaderboard import Accuracy, Entry, search_leaderboard, task_leaderboard
-from searcher.request import SearchRequest, plan
+from searcher.request import SearchRequest, plan, resolve_recipe
 from searcher.searches import create_search
 from searcher.tables import Evaluation, Stage
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from searcher.database import Database
 
 TASK = get_task("digits")
-RECIPE = TASK.recipes[0]
+RECIPE = resolve_recipe(TASK, None)
 W2A2, W2AF = BitWidths(2, 2), BitWidths(2, None)
 _epochs = itertools.count(1)
 

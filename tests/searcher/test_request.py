@@ -10,10 +10,12 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from qcore import Architecture, BitWidths, InvalidInput, Network, get_task
+from qcore.numerics import resolve_numerics
 from searcher.request import SearchRequest, parse_bit_widths, plan
 
 DIGITS = get_task("digits")
-FLOAT_HASH = DIGITS.recipes[0].float_part.hash()
+SHORT, PAPER = (resolve_numerics(DIGITS.recipe(name), DIGITS, "cpu") for name in ("short", "paper"))
+FLOAT_HASH = SHORT.float_part.hash()
 
 
 def _request(**fields: Any) -> SearchRequest:
@@ -29,7 +31,7 @@ def _refusal(**fields: Any) -> InvalidInput:
 def test_task_and_budget_are_enough() -> None:
     planned = plan(_request())
     assert planned.task is DIGITS
-    assert planned.recipe == DIGITS.recipes[0]
+    assert planned.recipe == SHORT
     assert [str(bits) for bits in planned.bit_widths] == ["W2A2", "W2AF", "WFA2"]
     assert (planned.seeds, planned.engine, planned.max_evaluations) == ((0,), "optuna", None)
     assert planned.parameter_budget == 20_000
@@ -239,8 +241,8 @@ def test_a_validation_split_of_its_own_takes_the_place_of_a_held_out_share(tmp_p
 
 
 def test_a_recipe_is_found_by_its_name() -> None:
-    assert plan(_request(recipe="paper")).recipe == DIGITS.recipe("paper")
-    assert plan(_request(recipe={"name": "paper"})).recipe == DIGITS.recipe("paper")
+    assert plan(_request(recipe="paper")).recipe == PAPER
+    assert plan(_request(recipe={"name": "paper"})).recipe == PAPER
 
 
 def test_architectures_by_name_are_the_candidates() -> None:
@@ -255,8 +257,8 @@ def test_overrides_change_only_what_they_name() -> None:
     assert changed.name == "short*"
     assert changed.retraining.schedule.epochs == 3
     assert changed.float_part.hash() == FLOAT_HASH
-    assert changed.retraining.hash() != DIGITS.recipes[0].retraining.hash()
-    schedule = DIGITS.recipes[0].retraining.schedule
+    assert changed.retraining.hash() != SHORT.retraining.hash()
+    schedule = SHORT.retraining.schedule
     assert changed.retraining.schedule == schedule.model_copy(update={"epochs": 3})
 
 
@@ -266,8 +268,8 @@ def test_overrides_change_the_recipe_they_name() -> None:
 
 
 def test_overrides_that_change_nothing_leave_the_recipe_as_it_is() -> None:
-    assert plan(_request(recipe={"float_part": {"batch_size": 64}})).recipe == DIGITS.recipes[0]
-    assert plan(_request(recipe={})).recipe == DIGITS.recipes[0]
+    assert plan(_request(recipe={"float_part": {"batch_size": 64}})).recipe == SHORT
+    assert plan(_request(recipe={})).recipe == SHORT
 
 
 def test_more_candidates_than_can_be_searched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,3 +297,13 @@ def test_a_network_to_start_from_has_to_be_the_candidates(tmp_path: Path) -> Non
     with pytest.raises(InvalidInput, match=r"is no network basic-L8-D4 of digits: of .*weight") as refused:
         plan(_request(architectures=["basic-L8-D4"], recipe=recipe), tmp_path)
     assert (refused.value.field, refused.value.value) == ("recipe.float_part.checkpoint.path", "mine.safetensors")
+
+
+def test_precision_and_path_are_resolved_and_part_of_the_recipes_identity() -> None:
+    part = plan(_request()).recipe.float_part
+    assert "auto" not in (part.precision, part.path)
+    fixed = plan(_request(recipe={"float_part": {"precision": "bf16", "path": "plain"}})).recipe.float_part
+    assert (fixed.precision, fixed.path) == ("bf16", "plain")
+    assert fixed.hash() != part.hash()
+    same = plan(_request(recipe={"float_part": {"precision": part.precision, "path": part.path}})).recipe.float_part
+    assert same.hash() == part.hash()
