@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 import qcore.reproduce.runner as runner
 from qcore import FLOAT, Architecture, BitWidths, DataMissing, InvalidInput, Network, Stage, get_task, override
@@ -401,6 +402,18 @@ def test_sweeps_are_reported_and_drawn(name: str, tmp_path: Path) -> None:
 
     assert report.tables
     assert all(len(row) == len(table.columns) for table in report.tables for row in table.rows)
+
+
+@pytest.mark.parametrize("name", ["figure-6", "figure-7", "figure-8"])
+def test_every_line_of_a_panel_has_its_own_color(name: str) -> None:
+    experiment = get_experiment(name)
+    assert experiment.draw is not None
+
+    for panel in experiment.draw(made_up(name)).axes:
+        handles, labels = panel.get_legend_handles_labels()
+        colors = [to_hex(handle[0].get_color()) for handle in handles]
+        assert len(labels) >= 4
+        assert len(set(colors)) == len(labels), dict(zip(labels, colors, strict=True))
 
 
 def test_what_diverged_is_noted_with_where_it_broke() -> None:
