@@ -55,7 +55,7 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
 
     Raises:
         DataMissing: when the task's data set is not below ``data_root``.
-        InvalidInput: when the plan's scale is none to train at.
+        InvalidInput: when the plan's scale is none to train at; before anything is estimated.
     """
     plan = _with_checkpoints_hashed(plan, data_root)
     queue = _Queue(plan, folder)
@@ -64,8 +64,6 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
     if queue.waiting:
         plan.task.check(data_root)
         _check_checkpoints(plan, data_root)
-        if not plan.trains:
-            raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
         folder.mkdir(parents=True, exist_ok=True)
         tracker = _Tracker(queue, progress)
         if workers == 1:
@@ -88,6 +86,8 @@ class _Queue:
             elif (found := read_stage(folder, stage)) is not None:
                 self.trained[key] = found
         self.waiting = {key: stage for key, stage in self.stages.items() if key not in self.trained}
+        if self.waiting and not plan.trains:  # before networks are timed for an estimate that nobody needs
+            raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
         self.cost = {key: stage_seconds(stage) for key, stage in self.waiting.items()}
 
     def take(self) -> Stage | None:

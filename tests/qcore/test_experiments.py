@@ -276,9 +276,26 @@ def test_missing_data_are_said_before_anything_is_trained(tmp_path: Path) -> Non
     assert not (tmp_path / "store").exists()
 
 
-def test_a_scale_that_trains_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="--scale paper"):
-        runner.run(replace(small_plan(), trains=False), tmp_path, tmp_path, 1, Told())
+@pytest.mark.parametrize("name", ["figure-5", "figure-12", "table-2", "table-3"])
+def test_a_scale_that_trains_nothing_says_so_before_hours_and_missing_data(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_stage: Stage) -> float:
+        raise AssertionError("estimated")
+
+    monkeypatch.setattr(runner, "stage_seconds", fail)
+    told = Told()
+
+    with pytest.raises(InvalidInput, match="scale: 'cpu' is none to train on voc2012 at; use --scale paper"):
+        runner.run(get_experiment(name).plan("cpu", Options()), tmp_path, tmp_path, 1, told)
+
+    assert told.started == []
+
+
+def test_a_scale_that_trains_nothing_shows_what_is_stored(tmp_path: Path) -> None:
+    trained = runner.run(small_plan(), tmp_path, tmp_path, 1, Told()).trained
+
+    assert runner.run(replace(small_plan(), trains=False), tmp_path, tmp_path, 1, Told()).trained == trained
 
 
 def test_longer_and_larger_training_is_estimated_longer() -> None:
