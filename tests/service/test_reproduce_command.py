@@ -81,6 +81,25 @@ def test_drawings_need_no_training(name: str, capsys: pytest.CaptureFixture[str]
     assert picture.stat().st_size > 10_000
 
 
+def test_table_1_below_paper_scale_is_counted_without_hours_or_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table-1", "--scale", "smoke"]) == 0
+    shown = capsys.readouterr()
+
+    assert "imagenet-preact-L34-D64-B3.4.6.3" in shown.out
+    assert "parameters within 0.1 M" in shown.out
+    assert "accuracies were not measured" in shown.out
+    assert shown.err == ""
+
+
+def test_table_1_at_paper_scale_says_which_images_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table-1", "--scale", "paper"]) == 2
+    shown = capsys.readouterr()
+
+    assert "14 stages" in shown.err
+    assert "imagenet/train" in shown.err
+    assert "imagenet-preact-L34-D64-B3.4.6.3" in shown.out
+
+
 def test_missing_data_are_named_with_the_hours_it_would_take(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     told = refused(capsys, "table-5", "--scale", "paper")
 
