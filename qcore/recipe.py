@@ -6,13 +6,17 @@ A recipe has a float part and a retraining part, because the float stage serves 
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qcore.errors import InvalidInput
 from qcore.levels import LevelSet
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
@@ -50,13 +54,16 @@ class Schedule(_Part):
     """L2 regularization of every weight, bias and BN parameter (not of clipping values)."""
 
     @model_validator(mode="after")
-    def _milestones_rise_within_epochs(self) -> Schedule:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError("milestones must rise")
-        if self.milestones and self.milestones[-1] >= self.epochs:
-            raise ValueError(f"milestones must lie before the last of the {self.epochs} epochs")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})")
+    def _settings_agree(self) -> Schedule:
+        milestones, last = list(self.milestones), self.epochs - 1
+        if milestones != (rising := sorted(set(milestones))):
+            raise InvalidInput("milestones", milestones, "do not rise", f"use {rising}")
+        if milestones and milestones[-1] > last:
+            problem = f"do not lie within the {self.epochs} epochs"
+            raise InvalidInput("milestones", milestones, problem, f"use none above {last}, or more epochs")
+        if self.warmup_epochs > last:
+            problem = f"leaves none of the {self.epochs} epochs"
+            raise InvalidInput("warmup_epochs", self.warmup_epochs, problem, f"use at most {last}, or more epochs")
         return self
 
 
@@ -186,14 +193,29 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     values = _merged(recipe.model_dump(mode="json"), changes, "recipe")
     values["name"] = f"{recipe.name}*"
     try:
-        changed = Recipe.model_validate_json(_json(values))
+        changed = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = ".".join(["recipe", *_place(first["loc"], values, missing=first["type"] == "missing")])
-        message = first["msg"].removeprefix("Value error, ")
-        value = "this combination" if isinstance(first["input"], dict) else first["input"]
-        raise InvalidInput(path, value, f"is refused: {message}", "GET /tasks shows the task's recipes") from None
+        raise _refusal(error.errors(include_url=False), values) from None
     return recipe if changed.hash() == recipe.hash() else changed
+
+
+def _refusal(errors: list[ErrorDetails], values: dict[str, Any]) -> InvalidInput:
+    """The first of pydantic's errors; what it says of other alternatives for the same setting is part of the remedy."""
+    first = errors[0]
+    path = _path(first, values)
+    found = first.get("ctx", {}).get("error")
+    if isinstance(found, InvalidInput):  # of settings that contradict each other
+        return InvalidInput(f"{path}.{found.field}", found.value, found.problem, found.remedy)
+    if first["type"] == "missing":
+        return InvalidInput(path, None, "is missing", "add it")
+    if first["type"] == "extra_forbidden":
+        return InvalidInput(path, first["input"], "is not a setting", "leave it out")
+    allowed = [each["msg"].partition(" should ")[2] for each in errors if _path(each, values) == path]
+    return InvalidInput(path, first["input"], "is refused", f"it should {' or '.join(allowed)}")
+
+
+def _path(error: ErrorDetails, values: dict[str, Any]) -> str:
+    return ".".join(["recipe", *_place(error["loc"], values, missing=error["type"] == "missing")])
 
 
 def _place(location: tuple[int | str, ...], values: Any, *, missing: bool) -> list[str]:
@@ -208,15 +230,6 @@ def _place(location: tuple[int | str, ...], values: Any, *, missing: bool) -> li
             return [*path, str(part)] if missing else path
         path.append(str(part))
     return path
-
-
-def _json(values: dict[str, Any]) -> str:
-    import json
-
-    try:
-        return json.dumps(values, allow_nan=False)
-    except ValueError as error:
-        raise InvalidInput("recipe", "NaN or infinity", str(error), "use finite numbers") from None
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any], path: str) -> dict[str, Any]:

@@ -284,26 +284,45 @@ def test_a_value_that_a_setting_cannot_have_is_refused_under_the_settings_path(p
 )
 def test_numbers_that_are_not_finite_are_refused(path: Path, value: float) -> None:
     error = refusal(*path, value=value)
-    assert error.field.startswith("recipe")
-    assert "finite" in str(error)
+    assert error.field == ".".join(["recipe", *path])
+    assert error.remedy == "it should be a finite number"
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "field", "value", "remedy"),
     [
-        ({"epochs": 150}, "milestones must lie before the last of the 150 epochs"),
-        ({"milestones": [100, 200]}, "milestones must lie before the last of the 200 epochs"),
-        ({"milestones": [150, 100]}, "milestones must rise"),
-        ({"milestones": [100, 100]}, "milestones must rise"),
-        ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs (5) must be fewer than epochs (5)"),
+        ({"epochs": 150}, "milestones", [100, 150], "use none above 149, or more epochs"),
+        ({"milestones": [100, 200]}, "milestones", [100, 200], "use none above 199, or more epochs"),
+        ({"milestones": [150, 100]}, "milestones", [150, 100], "use [100, 150]"),
+        ({"milestones": [100, 100]}, "milestones", [100, 100], "use [100]"),
+        ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs", 5, "use at most 4, or more epochs"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused_under_the_schedules_path(
-    changes: dict[str, Any], complaint: str
+def test_of_settings_that_contradict_each_other_one_is_named_with_its_value_and_what_to_use(
+    changes: dict[str, Any], field: str, value: Any, remedy: str
 ) -> None:
     error = refusal("float_part", "schedule", value=changes)
-    assert error.field == "recipe.float_part.schedule"
-    assert complaint in error.problem
+    assert (error.field, error.value) == (f"recipe.float_part.schedule.{field}", value)
+    assert error.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "remedy"),
+    [
+        (("float_part", "batch_size"), 1, "it should be greater than or equal to 2"),
+        (("float_part", "schedule", "optimizer"), "rmsprop", "it should be 'sgd' or 'adam'"),
+        (
+            ("retraining", "quantizers", "first_last_weight_bits"),
+            9,
+            "it should be less than or equal to 8 or be 'same'",
+        ),
+        (("float_part", "checkpoint"), {"path": ""}, "it should have at least 1 character"),
+        (("float_part", "checkpoint"), {}, "add it"),
+        (("float_part", "checkpoint"), {"path": "a", "speed": 1}, "leave it out"),
+    ],
+)
+def test_the_remedy_says_what_a_setting_can_be(path: Path, value: Any, remedy: str) -> None:
+    assert refusal(*path, value=value).remedy == remedy
 
 
 def test_one_wrong_milestone_is_named_by_its_place() -> None:
