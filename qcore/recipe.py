@@ -10,7 +10,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from qcore.errors import InvalidInput
 from qcore.levels import LevelSet
@@ -46,6 +46,7 @@ class Schedule(_Part):
     """``steps``: x0.1 at each milestone; ``cosine`` and ``poly``: to zero at the end, ``poly`` as (1 - progress)^power
     (DeepLab). All after a linear warm-up from near zero."""
     milestones: tuple[Epochs, ...] = ()
+    """For ``steps`` only."""
     poly_power: Annotated[float, Field(gt=0, le=10)] = 0.9
     warmup_epochs: Annotated[int, Field(ge=0, le=100)] = 0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -54,8 +55,11 @@ class Schedule(_Part):
     """L2 regularization of every weight, bias and BN parameter (not of clipping values)."""
 
     @model_validator(mode="after")
-    def _settings_agree(self) -> Schedule:
+    def _settings_agree(self, info: ValidationInfo) -> Schedule:
         milestones, last = list(self.milestones), self.epochs - 1
+        if milestones and self.decay != "steps" and not (info.context or {}).get("stored"):
+            problem = f"have no effect with decay {self.decay!r}"
+            raise InvalidInput("milestones", milestones, problem, "use [], or decay 'steps'")
         if milestones != (rising := sorted(set(milestones))):
             raise InvalidInput("milestones", milestones, "do not rise", f"use {rising}")
         if milestones and milestones[-1] > last:
@@ -175,7 +179,8 @@ class Recipe(_Part):
     @classmethod
     def stored(cls, values: dict[str, Any]) -> Recipe:
         """The recipe of which ``model_dump(mode="json")`` gave these values."""
-        return cls.model_validate(values, strict=False)
+        # Earlier releases took milestones that have no effect; what was trained by them can still be read.
+        return cls.model_validate(values, strict=False, context={"stored": True})
 
     def hash(self) -> str:
         return hashlib.sha256(f"{self.float_part.hash()} {self.retraining.hash()}".encode()).hexdigest()

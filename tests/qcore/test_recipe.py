@@ -19,7 +19,6 @@ SCHEDULE = {
     "epochs": 190,
     "optimizer": "adam",
     "learning_rate": 0.05,
-    "decay": "poly",
     "poly_power": 0.8,
     "milestones": [20],
     "warmup_epochs": 3,
@@ -54,6 +53,8 @@ OTHER_VALUES = {
         "most_gradient_norm": 10.0,
     },
 }
+DECAYS = {(part, "schedule", "decay") for part in OTHER_VALUES}
+"""Not among them: another decay goes without milestones, so it is no change alone."""
 OPTIONAL_PARTS = {("float_part", "checkpoint"), ("retraining", "cyclic")}
 
 Path = tuple[str, ...]
@@ -121,7 +122,7 @@ def test_the_name_is_no_part_of_a_recipes_identity() -> None:
 
 
 def test_the_other_values_below_cover_every_setting() -> None:
-    assert {path for path, _ in leaves(OTHER_VALUES)} == settings_of(BASE) - {("name",)} - OPTIONAL_PARTS
+    assert {path for path, _ in leaves(OTHER_VALUES)} == settings_of(BASE) - {("name",)} - DECAYS - OPTIONAL_PARTS
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,21 @@ def test_a_changed_setting_changes_the_hash_of_its_own_part_and_of_the_recipe(pa
     }
 
 
+@pytest.mark.parametrize("part", OTHER_VALUES)
+def test_another_decay_changes_the_hash(part: str) -> None:
+    steps, cosine, poly = (
+        override(BASE, {part: {"schedule": {"decay": decay, "milestones": []}}})
+        for decay in ("steps", "cosine", "poly")
+    )
+    assert len({BASE.hash(), steps.hash(), cosine.hash(), poly.hash()}) == 4
+
+
+def test_a_stored_recipe_with_milestones_of_no_effect_can_still_be_read() -> None:
+    values = get_task("digits").recipe("short").model_dump(mode="json")
+    values["float_part"]["schedule"]["milestones"] = [3]
+    assert Recipe.stored(values).float_part.schedule.milestones == (3,)
+
+
 @given(st.lists(st.sampled_from(leaves(OTHER_VALUES)), unique_by=lambda leaf: leaf[0]))
 @settings(deadline=None, max_examples=60)
 def test_overrides_in_any_order_and_one_by_one_or_undone_come_to_equal_hashes(changes: list[tuple[Path, Any]]) -> None:
@@ -191,6 +207,7 @@ schedules = st.builds(
     optimizer=st.sampled_from(["sgd", "adam"]),
     learning_rate=st.sampled_from([1, 1.0, 0.5]),
     weight_decay=st.sampled_from([0, 0.0, -0.0]),
+    decay=st.just("steps"),
     milestones=st.sampled_from([(), (1,), (1, 2)]),
     momentum=st.sampled_from([0, 0.0, 0.9]),
 )
@@ -295,6 +312,8 @@ def test_numbers_that_are_not_finite_are_refused(path: Path, value: float) -> No
         ({"milestones": [100, 200]}, "milestones", [100, 200], "use none above 199, or more epochs"),
         ({"milestones": [150, 100]}, "milestones", [150, 100], "use [100, 150]"),
         ({"milestones": [100, 100]}, "milestones", [100, 100], "use [100]"),
+        ({"decay": "cosine"}, "milestones", [100, 150], "use [], or decay 'steps'"),
+        ({"decay": "poly", "milestones": [7]}, "milestones", [7], "use [], or decay 'steps'"),
         ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs", 5, "use at most 4, or more epochs"),
     ],
 )
