@@ -252,6 +252,36 @@ def _merged(values: dict[str, Any], changes: dict[str, Any], path: str) -> dict[
     return merged
 
 
+def differences(recipe: Recipe, base: Recipe) -> dict[str, Any]:
+    """The settings in which a recipe differs from another, with its own values, as JSON has them.
+
+    >>> differences(override(PAPER_CIFAR10, {"retraining": {"lipschitz_scale": 1e-4}}), PAPER_CIFAR10)
+    {'retraining.lipschitz_scale': 0.0001}
+    """
+    of_base = _settings(base.model_dump(mode="json", exclude={"name"}))
+    own = _settings(recipe.model_dump(mode="json", exclude={"name"}))
+    return {name: value for name, value in own.items() if name not in of_base or of_base[name] != value}
+
+
+def in_words(differences: dict[str, Any]) -> str:
+    """Settings and their values in a line.
+
+    >>> in_words({"retraining.quantizers.weight_levels": "mid_rise", "retraining.quantizers.shortcut_bits": None})
+    'retraining.quantizers.weight_levels = mid_rise, retraining.quantizers.shortcut_bits = null'
+    """
+    return ", ".join(
+        f"{name} = {value if isinstance(value, str) else json.dumps(value)}" for name, value in differences.items()
+    )
+
+
+def _settings(values: dict[str, Any], group: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _settings(value, f"{group}{name}.") if isinstance(value, dict) else {f"{group}{name}": value}
+    return found
+
+
 PAPER_CIFAR10 = Recipe(
     name="paper",
     float_part=FloatRecipe(

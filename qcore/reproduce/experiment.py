@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from qcore.bit_widths import FLOAT
 from qcore.errors import InvalidInput
-from qcore.recipe import QuantizerSettings
+from qcore.recipe import QuantizerSettings, in_words
 from qcore.stages import Stage
 from qcore.statistics import Interval
 
@@ -189,6 +189,21 @@ def divergence_notes(results: Results) -> tuple[str, ...]:
         return ()
     found = (f"{stage.label}: {results.trained[stage.key].divergence or 'did not break again'}" for stage in diverged)
     return (f"{len(diverged)} of {len(stages)} stages diverged and are in no mean:", *found)
+
+
+def recipe_notes(plan: Plan) -> tuple[str, ...]:
+    """What is trained how: every recipe, with the settings that are not the task's, and the conditions it is for.
+
+    Conditions that share a recipe are named together, and none where all do.
+    """
+    recipes = {variant.recipe.hash(): variant.recipe for variant in plan.variants}
+    notes = []
+    for key, recipe in recipes.items():
+        conditions = dict.fromkeys(each.condition for each in plan.variants if each.recipe.hash() == key)
+        of = f" of {', '.join(conditions)}" if len(recipes) > 1 else ""
+        changes = in_words(plan.task.recipe_changes(recipe))
+        notes.append(f"Recipe{of}: {recipe.name}{f' ({changes})' if changes else ''}.")
+    return tuple(notes)
 
 
 def with_policy(recipe: Recipe, policy: Policy) -> Recipe:

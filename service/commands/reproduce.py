@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcore import InvalidInput
 from qcore.reproduce import POLICIES, Options, Results, get_experiment
-from qcore.reproduce.experiment import check_options, divergence_notes
+from qcore.reproduce.experiment import check_options, divergence_notes, recipe_notes
 from qcore.statistics import Interval
 from service.output import print_json, print_table, progress_bar
 from service.settings import load_settings
@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
                 raise
             missing = error
     report = experiment.report(results)
-    report = replace(report, notes=(*report.notes, *divergence_notes(results)))
+    report = replace(report, notes=(*report.notes, *recipe_notes(results.plan), *divergence_notes(results)))
     if arguments.json:
         print_json(_as_json(experiment, results, report))
     else:
@@ -192,12 +192,15 @@ def _stages(results: Results) -> list[dict[str, Any]]:
                 trained = results.trained_stage(variant, bits, seed)
                 if trained is None:
                     continue
+                recipe = results.plan.stage(variant, bits, seed).recipe
                 found.append(
                     {
                         "network": variant.network,
                         "architecture": variant.architecture.name,
                         "condition": variant.condition,
-                        "recipe": variant.recipe.name,
+                        "recipe": recipe.name,
+                        "recipe_hash": recipe.hash(),
+                        "recipe_settings": recipe.model_dump(mode="json", exclude={"name"}),
                         "seed": seed,
                         "bit_widths": str(bits),
                         "status": trained.status,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from qcore import TASKS, InvalidInput, Recipe, get_task, override
-from qcore.recipe import PAPER_CIFAR10, Schedule
+from qcore.recipe import PAPER_CIFAR10, Schedule, differences
 
 BASE = PAPER_CIFAR10
 
@@ -222,6 +222,26 @@ def test_schedules_have_equal_hashes_exactly_when_they_are_equal(one: Schedule, 
 def test_an_override_that_changes_nothing_is_the_recipe_itself() -> None:
     assert override(BASE, {}) is BASE
     assert override(BASE, {"float_part": {"batch_size": 128, "schedule": {}}}) is BASE
+
+
+@pytest.mark.parametrize(("path", "value"), leaves(OTHER_VALUES), ids=lambda value: str(value))
+def test_what_an_override_changed_is_what_differs(path: Path, value: Any) -> None:
+    assert differences(override(BASE, nested(path, value)), BASE) == {".".join(path): value}
+
+
+def test_an_optional_part_differs_in_every_setting_it_has_or_as_a_whole() -> None:
+    cyclic = override(BASE, {"retraining": {"cyclic": {"epochs": 16}}})
+    part = {"epochs": 16, "cycle_epochs": 8, "base_learning_rate": 1e-3}
+    assert differences(cyclic, BASE) == {f"retraining.cyclic.{name}": value for name, value in part.items()}
+    assert differences(BASE, cyclic) == {"retraining.cyclic": None}
+    assert differences(BASE, BASE) == {}
+
+
+@pytest.mark.parametrize("name", ["paper", "paper*", "paper, 2+1 epochs"])
+def test_a_recipe_is_compared_with_the_one_of_its_task_that_it_is_named_after(name: str) -> None:
+    task = get_task("digits")
+    changed = override(task.recipe("paper"), {"retraining": {"lipschitz_scale": 1e-4}})
+    assert task.recipe_changes(changed.model_copy(update={"name": name})) == {"retraining.lipschitz_scale": 1e-4}
 
 
 def test_an_override_leaves_the_recipe_it_starts_from_alone() -> None:

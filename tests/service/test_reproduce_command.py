@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from qcore import Architecture, BitWidths, Recipe, Stage, get_task
 from service.cli import main
 
 
@@ -63,11 +64,21 @@ def test_training_methods_are_compared_seed_by_seed(capsys: pytest.CaptureFixtur
 
     assert "difference to L2 + PACT" in shown.out
     assert "6/6" in shown.err
+    start = "short, 2+1 epochs (float_part.schedule.epochs = 2, retraining.schedule"
+    assert f"Recipe of L2 + PACT: {start}" in shown.out
+    assert f"Recipe of LSQ: {start}" in shown.out
+    assert shown.out.count("retraining.quantizers.weight_step = learned") == 1
     base, learned = found["tables"][0]["rows"]
     assert learned["difference to L2 + PACT"]["count"] == 2
     difference = learned["W2A2"]["mean"] - base["W2A2"]["mean"]
     assert learned["difference to L2 + PACT"]["mean"] == pytest.approx(difference)
     assert len({each["key"] for each in found["stages"]}) == 6
+    for each in found["stages"]:
+        recipe = Recipe.stored({"name": each["recipe"], **each["recipe_settings"]})
+        assert recipe.hash() == each["recipe_hash"]
+        seed, bits = each["seed"], BitWidths.parse(each["bit_widths"])
+        stage = Stage(get_task("digits"), Architecture.parse(each["architecture"]), recipe, seed, bits)
+        assert stage.key == each["key"]
     assert "<svg" in picture.read_text()
 
 
