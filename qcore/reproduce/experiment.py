@@ -79,6 +79,15 @@ class Plan:
                     found.setdefault(stage.key, stage)
         return tuple(found.values())
 
+    def label(self, stage: Stage) -> str:
+        """The stage's own label, and the conditions it is trained for where its network has others."""
+        variants = [each for each in self.variants if each.architecture == stage.architecture]
+        alike = [each for each in variants if self.stage(each, stage.bit_widths, stage.seed).key == stage.key]
+        conditions = dict.fromkeys(each.condition for each in alike)
+        if conditions.keys() == {each.condition for each in variants}:
+            return stage.label
+        return f"{stage.label} ({', '.join(conditions)})"
+
 
 def _with_what_matters(recipe: Recipe, bits: BitWidths) -> Recipe:
     """The recipe with what these bit widths do not read at its default, so that equal runs have equal keys."""
@@ -187,7 +196,9 @@ def divergence_notes(results: Results) -> tuple[str, ...]:
     diverged = [stage for stage in stages if results.trained[stage.key].status == "diverged"]
     if not diverged:
         return ()
-    found = (f"{stage.label}: {results.trained[stage.key].divergence or 'did not break again'}" for stage in diverged)
+    found = (
+        f"{plan.label(stage)}: {results.trained[stage.key].divergence or 'did not break again'}" for stage in diverged
+    )
     return (f"{len(diverged)} of {len(stages)} stages diverged and are in no mean:", *found)
 
 

@@ -44,8 +44,8 @@ class Progress(Protocol):
     def advance(self, share: float, seconds_left: float) -> None:
         """The share of the work that is done, and how much longer it takes at the speed so far."""
 
-    def trained(self, stage: Stage, result: TrainedStage) -> None:
-        """A stage has ended."""
+    def trained(self, label: str, result: TrainedStage) -> None:
+        """A stage has ended; ``Plan.label`` says which."""
 
 
 def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progress) -> Results:
@@ -77,6 +77,7 @@ class _Queue:
     """Stages that wait for a process; a quantized one only once its float stage has ended."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
         self.stages = {stage.key: stage for stage in plan.stages()}
         self.trained: dict[str, TrainedStage] = {}
         for key, stage in self.stages.items():  # float stages come before those that start from them
@@ -142,7 +143,7 @@ class _Tracker:
             self.queue.trained[each.key] = outcome
             self._of_running.pop(each.key, None)
             self.done += self.queue.cost[each.key]
-            self.progress.trained(each, outcome)
+            self.progress.trained(self.queue.plan.label(each), outcome)
         self._tell()
 
     def _tell(self) -> None:

@@ -18,7 +18,6 @@ from service.settings import load_settings
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from qcore import Stage
     from qcore.reproduce import Experiment, Report
     from qcore.reproduce.experiment import Cell, TrainedStage, Verdict
 
@@ -108,12 +107,12 @@ class _Shown:
         self._left = f"about {_duration(seconds_left)} left"
         self._bar.update(self._task, description=f"{share:.0%}, {self._left}")
 
-    def trained(self, stage: Stage, result: TrainedStage) -> None:
+    def trained(self, label: str, result: TrainedStage) -> None:
         self._done += 1
         self._bar.update(self._task, completed=self._done)
         ended = "diverged" if result.test_accuracy is None else f"{result.test_accuracy:.2f} %"
         if not self._bar.console.is_terminal:
-            print(f"{self._done}/{self._stages} {stage.label}: {ended}; {self._left}", file=sys.stderr)
+            print(f"{self._done}/{self._stages} {label}: {ended}; {self._left}", file=sys.stderr)
 
 
 def _duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ import qcore.reproduce.runner as runner
 from qcore import FLOAT, Architecture, BitWidths, DataMissing, InvalidInput, Network, Stage, get_task, override
 from qcore.divergence import Divergence
 from qcore.paper import Ordering
-from qcore.reproduce import EXPERIMENTS, Options, Plan, Results, Scale, get_experiment
+from qcore.reproduce import EXPERIMENTS, SCALES, Options, Plan, Results, Scale, get_experiment
 from qcore.reproduce.comparison import TWO_BITS, W2A2, W2AF, WFA2, holds, verdict
 from qcore.reproduce.depth_sweep import nearest_width
 from qcore.reproduce.drawings import PAPER_CYCLE
@@ -42,8 +42,8 @@ class Told:
         assert seconds_left >= 0
         self.shares.append(share)
 
-    def trained(self, stage: Stage, result: TrainedStage) -> None:
-        self.labels.append(stage.label)
+    def trained(self, label: str, result: TrainedStage) -> None:
+        self.labels.append(label)
 
 
 def small_plan(seeds: tuple[int, ...] = (0,), float_epochs: int = 1) -> Plan:
@@ -73,6 +73,26 @@ def test_layer_policies_share_what_they_do_not_change() -> None:
     # Float and WFA2 read no policy; W2AF and W2A2 do.
     assert len(stages) == 3 * 3 * (1 + 2 + 1 + 2)
     assert stages[0].bit_widths.is_float
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_two_stages_have_one_label(name: str, scale: Scale) -> None:
+    plan = get_experiment(name).plan(scale, Options())
+
+    labels = [plan.label(stage) for stage in plan.stages()]
+
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_label_names_the_conditions_of_stages_that_not_all_share() -> None:
+    plan = get_experiment("table-4").plan("smoke", Options(seeds=(0,)))
+
+    of_float, *quantized = (plan.label(stage) for stage in plan.stages())
+
+    assert of_float == "basic-L14-D3 float on digits, seed 0"
+    conditions = ("retrain", "L_Lip", "CLR", "L_Lip + CLR", "retrain longer")
+    assert quantized == [f"basic-L14-D3 W2A2 on digits, seed 0 ({each})" for each in conditions]
 
 
 def test_residual_figures_share_weight_quantized_stages_and_nothing_else_at_two_bits() -> None:
@@ -441,7 +461,7 @@ def test_what_diverged_is_noted_with_where_it_broke() -> None:
     results.trained[stage.key] = broke
     assert divergence_notes(results) == (
         "1 of 15 stages diverged and are in no mean:",
-        f"{stage.label}: loss not finite at step 7",
+        f"{stage.label} (L2 + PACT): loss not finite at step 7",
     )
 
 
