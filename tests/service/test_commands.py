@@ -115,7 +115,8 @@ def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]
     ("arguments", "told"),
     [
         (["describe", "basic-L15-D40", "--task", "cifar10"], "L14"),
-        (["describe", "basic", "--task", "cifar10"], "<block>-L<depth>-D<width>"),
+        (["describe", "basic", "--task", "cifar10"], "basic-L<depth>-D<width>"),
+        (["describe", "L8", "--task", "cifar10"], "<block>-L<depth>-D<width>"),
         (["describe", "plain-L3-D8", "--task", "cifar10"], "basic, preact, depthwise"),
         (["describe", "resnet34", "--task", "cifar10"], "basic, preact, depthwise"),
         (["describe", "resnet21", "--task", "cifar10"], "resnet44-x1.1"),
