@@ -173,15 +173,18 @@ def _float_order(results: Results, measured: _Rows, printed: _Rows, block: str |
     between = [_tau_between_seeds(results, block, bits) for bits in (FLOAT, W2A2)]
     if between[0] is None or between[1] is None:
         statement, holds, measured_text = (
-            f"the float order is not the W2A2 order, {where}",
+            f"the float order is not the W2A2 order, {where} (Kendall's tau)",
             ours < 1,
             f"tau {ours:+.2f}",
         )
     else:
-        statement = f"another seed's W2A2 order predicts the W2A2 order better than its float order does, {where}"
+        statement = (
+            f"another seed's W2A2 order predicts the W2A2 order better than its float order does, {where} "
+            "(our own measure, not the paper's: Kendall's tau)"
+        )
         holds = between[0] < between[1]
         measured_text = f"tau {ours:+.2f} of means; between seeds float {between[0]:+.2f}, W2A2 {between[1]:+.2f}"
-    return Verdict(f"{statement} (Kendall's tau)", holds, published=f"tau {theirs:+.2f}", measured=measured_text)
+    return Verdict(statement, holds, published=f"tau {theirs:+.2f}", measured=measured_text)
 
 
 def _tau_between_seeds(results: Results, block: str | None, bits: BitWidths) -> float | None:
