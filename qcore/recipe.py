@@ -116,6 +116,7 @@ class FloatRecipe(_Part):
 
     @property
     def epochs(self) -> int:
+        """Those that are trained: none for a checkpoint that is taken as it is."""
         return 0 if self.checkpoint and not self.checkpoint.fine_tune else self.schedule.epochs
 
 
@@ -166,6 +167,7 @@ class RetrainingRecipe(_Part):
 
     @property
     def epochs(self) -> int:
+        """Of the schedule and of the cyclic phase after it."""
         return self.schedule.epochs + (self.cyclic.epochs if self.cyclic else 0)
 
 
@@ -183,6 +185,7 @@ class Recipe(_Part):
         return cls.model_validate(values, strict=False, context={"stored": True})
 
     def hash(self) -> str:
+        """SHA-256 of both parts' hashes, in hexadecimal; the name does not count."""
         return hashlib.sha256(f"{self.float_part.hash()} {self.retraining.hash()}".encode()).hexdigest()
 
 

@@ -59,6 +59,7 @@ def nearest_width(task: Task, block: str, depth: int, parameter_count: int) -> A
 
 
 def plan(scale: Scale, options: Options) -> Plan:
+    """Every depth of every block kind, at the width nearest to one number of parameters."""
     if scale == "paper":
         task = get_task("cifar10")
         networks = [Architecture(row.block, row.depth, row.width) for row in paper.table_5()]
@@ -76,6 +77,7 @@ def plan(scale: Scale, options: Options) -> Plan:
 
 
 def report(results: Results) -> Report:
+    """A table a block kind; verdicts on float accuracy, depth and W2A2, here and in the paper's Table 5."""
     variants = results.plan.variants
     cells = interval_cells(results)
     published = (
@@ -237,6 +239,7 @@ def _means(results: Results, variant: Variant) -> dict[str, float] | None:
 
 
 def draw(results: Results) -> Figure:
+    """Accuracy against depth, a panel a block kind."""
     from qcore.reproduce.pictures import accuracy_against_depth
 
     return accuracy_against_depth(

@@ -67,6 +67,7 @@ class Plan:
     """Whether this scale is one to train at; if not, what was trained at another is shown."""
 
     def stage(self, variant: Variant, bits: BitWidths, seed: int) -> Stage:
+        """One training run of a variant; what its bit widths do not read is at its default in the recipe."""
         return Stage(self.task, variant.architecture, _with_what_matters(variant.recipe, bits), seed, bits)
 
     def stages(self) -> tuple[Stage, ...]:
@@ -224,6 +225,7 @@ def with_policy(recipe: Recipe, policy: Policy) -> Recipe:
 
 
 def with_quantizers(recipe: Recipe, **settings: Any) -> Recipe:
+    """The recipe with some of its quantizer settings replaced."""
     quantizers = QuantizerSettings.model_validate(recipe.retraining.quantizers.model_dump() | settings)
     retraining = recipe.retraining.model_copy(update={"quantizers": quantizers})
     return recipe.model_copy(update={"retraining": retraining})
@@ -278,4 +280,5 @@ def renamed(experiment: Experiment, name: str, title: str) -> Experiment:
 
 
 def by_network(variants: Sequence[Variant], condition: str) -> dict[str, Variant]:
+    """The variants of one condition, by the paper's name of their network."""
     return {variant.network: variant for variant in variants if variant.condition == condition}
