@@ -11,10 +11,12 @@ from qcore.errors import InvalidInput
 from qcore.families import FAMILIES, Size
 
 if TYPE_CHECKING:
+    from qcore.families import Family
     from qcore.layers import Layer
     from qcore.tasks import Task
 
 _NAME = re.compile(r"([a-z][a-z0-9-]*?)-([Lx][\d.].*)", re.ASCII | re.DOTALL)
+_FORMS = "use <block>-L<depth>-D<width>, e.g. basic-L14-D40, mobilenetv2-x0.5, or an alias, e.g. resnet20-x2"
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,15 @@ class Architecture:
         """
         match = _NAME.fullmatch(canonical_name(name))
         if match is None:
-            remedy = (
-                "use <block>-L<depth>-D<width>, e.g. basic-L14-D40, mobilenetv2-x0.5, or an alias, e.g. resnet20-x2"
-            )
-            raise InvalidInput("architecture", name, "is not a name", remedy)
+            begun = next((each for each in FAMILIES.values() if f"{name}-".startswith(f"{each.block}-")), None)
+            raise InvalidInput("architecture", name, "is not a name", _form(begun) if begun else _FORMS)
         block, text = match[1], match[2]
         if block not in FAMILIES:
             raise InvalidInput("block", block, "is not a block kind", f"use one of {', '.join(FAMILIES)}")
         family = FAMILIES[block]
         size = family.read(text)
         if size is None:
-            remedy = f"use {block}-{family.form}, e.g. {family.example}"
-            raise InvalidInput("architecture", name, "is not a name", remedy)
+            raise InvalidInput("architecture", name, "is not a name", _form(family))
         architecture = cls(block, *size)
         if family.write(size) != text:
             raise InvalidInput("architecture", name, "is not the canonical name", f"use {architecture.name}")
@@ -96,3 +95,7 @@ class Architecture:
     @property
     def _size(self) -> Size:
         return Size(self.depth, self.width, self.detail)
+
+
+def _form(family: Family) -> str:
+    return f"use {family.block}-{family.form}, e.g. {family.example}"

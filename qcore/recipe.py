@@ -6,13 +6,17 @@ A recipe has a float part and a retraining part, because the float stage serves 
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from qcore.errors import InvalidInput
 from qcore.levels import LevelSet
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
@@ -44,6 +48,7 @@ class Schedule(_Part):
     """``steps``: x0.1 at each milestone; ``cosine`` and ``poly``: to zero at the end, ``poly`` as (1 - progress)^power
     (DeepLab). All after a linear warm-up from near zero."""
     milestones: tuple[Epochs, ...] = ()
+    """For ``steps`` only."""
     poly_power: Annotated[float, Field(gt=0, le=10)] = 0.9
     warmup_epochs: Annotated[int, Field(ge=0, le=100)] = 0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -52,13 +57,19 @@ class Schedule(_Part):
     """L2 regularization of every weight, bias and BN parameter (not of clipping values)."""
 
     @model_validator(mode="after")
-    def _milestones_rise_within_epochs(self) -> Schedule:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError("milestones must rise")
-        if self.milestones and self.milestones[-1] >= self.epochs:
-            raise ValueError(f"milestones must lie before the last of the {self.epochs} epochs")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})")
+    def _settings_agree(self, info: ValidationInfo) -> Schedule:
+        milestones, last = list(self.milestones), self.epochs - 1
+        if milestones and self.decay != "steps" and not (info.context or {}).get("stored"):
+            problem = f"have no effect with decay {self.decay!r}"
+            raise InvalidInput("milestones", milestones, problem, "use [], or decay 'steps'")
+        if milestones != (rising := sorted(set(milestones))):
+            raise InvalidInput("milestones", milestones, "do not rise", f"use {rising}")
+        if milestones and milestones[-1] > last:
+            problem = f"do not lie within the {self.epochs} epochs"
+            raise InvalidInput("milestones", milestones, problem, f"use none above {last}, or more epochs")
+        if self.warmup_epochs > last:
+            problem = f"leaves none of the {self.epochs} epochs"
+            raise InvalidInput("warmup_epochs", self.warmup_epochs, problem, f"use at most {last}, or more epochs")
         return self
 
 
@@ -112,6 +123,7 @@ class FloatRecipe(_Part):
 
     @property
     def epochs(self) -> int:
+        """Those that are trained: none for a checkpoint that is taken as it is."""
         return 0 if self.checkpoint and not self.checkpoint.fine_tune else self.schedule.epochs
 
 
@@ -162,6 +174,7 @@ class RetrainingRecipe(_Part):
 
     @property
     def epochs(self) -> int:
+        """Of the schedule and of the cyclic phase after it."""
         return self.schedule.epochs + (self.cyclic.epochs if self.cyclic else 0)
 
 
@@ -175,9 +188,11 @@ class Recipe(_Part):
     @classmethod
     def stored(cls, values: dict[str, Any]) -> Recipe:
         """The recipe of which ``model_dump(mode="json")`` gave these values."""
-        return cls.model_validate(values, strict=False)
+        # Earlier releases took milestones that have no effect; what was trained by them can still be read.
+        return cls.model_validate(values, strict=False, context={"stored": True})
 
     def hash(self) -> str:
+        """SHA-256 of both parts' hashes, in hexadecimal; the name does not count."""
         return hashlib.sha256(f"{self.float_part.hash()} {self.retraining.hash()}".encode()).hexdigest()
 
 
@@ -193,14 +208,29 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     values = _merged(recipe.model_dump(mode="json"), changes, "recipe")
     values["name"] = f"{recipe.name.rstrip('*')}*"
     try:
-        changed = Recipe.model_validate_json(_json(values))
+        changed = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = ".".join(["recipe", *_place(first["loc"], values, missing=first["type"] == "missing")])
-        message = first["msg"].removeprefix("Value error, ")
-        value = "this combination" if isinstance(first["input"], dict) else first["input"]
-        raise InvalidInput(path, value, f"is refused: {message}", "GET /tasks shows the task's recipes") from None
+        raise _refusal(error.errors(include_url=False), values) from None
     return recipe if changed.hash() == recipe.hash() else changed
+
+
+def _refusal(errors: list[ErrorDetails], values: dict[str, Any]) -> InvalidInput:
+    """The first of pydantic's errors; what it says of other alternatives for the same setting is part of the remedy."""
+    first = errors[0]
+    path = _path(first, values)
+    found = first.get("ctx", {}).get("error")
+    if isinstance(found, InvalidInput):  # of settings that contradict each other
+        return InvalidInput(f"{path}.{found.field}", found.value, found.problem, found.remedy)
+    if first["type"] == "missing":
+        return InvalidInput(path, None, "is missing", "add it")
+    if first["type"] == "extra_forbidden":
+        return InvalidInput(path, first["input"], "is not a setting", "leave it out")
+    allowed = [each["msg"].partition(" should ")[2] for each in errors if _path(each, values) == path]
+    return InvalidInput(path, first["input"], "is refused", f"it should {' or '.join(allowed)}")
+
+
+def _path(error: ErrorDetails, values: dict[str, Any]) -> str:
+    return ".".join(["recipe", *_place(error["loc"], values, missing=error["type"] == "missing")])
 
 
 def _place(location: tuple[int | str, ...], values: Any, *, missing: bool) -> list[str]:
@@ -217,15 +247,6 @@ def _place(location: tuple[int | str, ...], values: Any, *, missing: bool) -> li
     return path
 
 
-def _json(values: dict[str, Any]) -> str:
-    import json
-
-    try:
-        return json.dumps(values, allow_nan=False)
-    except ValueError as error:
-        raise InvalidInput("recipe", "NaN or infinity", str(error), "use finite numbers") from None
-
-
 def _merged(values: dict[str, Any], changes: dict[str, Any], path: str) -> dict[str, Any]:
     merged = dict(values)
     for key, change in changes.items():
@@ -239,6 +260,36 @@ def _merged(values: dict[str, Any], changes: dict[str, Any], path: str) -> dict[
         else:
             merged[key] = change
     return merged
+
+
+def differences(recipe: Recipe, base: Recipe) -> dict[str, Any]:
+    """The settings in which a recipe differs from another, with its own values, as JSON has them.
+
+    >>> differences(override(PAPER_CIFAR10, {"retraining": {"lipschitz_scale": 1e-4}}), PAPER_CIFAR10)
+    {'retraining.lipschitz_scale': 0.0001}
+    """
+    of_base = _settings(base.model_dump(mode="json", exclude={"name"}))
+    own = _settings(recipe.model_dump(mode="json", exclude={"name"}))
+    return {name: value for name, value in own.items() if name not in of_base or of_base[name] != value}
+
+
+def in_words(differences: dict[str, Any]) -> str:
+    """Settings and their values in a line.
+
+    >>> in_words({"retraining.quantizers.weight_levels": "mid_rise", "retraining.quantizers.shortcut_bits": None})
+    'retraining.quantizers.weight_levels = mid_rise, retraining.quantizers.shortcut_bits = null'
+    """
+    return ", ".join(
+        f"{name} = {value if isinstance(value, str) else json.dumps(value)}" for name, value in differences.items()
+    )
+
+
+def _settings(values: dict[str, Any], group: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _settings(value, f"{group}{name}.") if isinstance(value, dict) else {f"{group}{name}": value}
+    return found
 
 
 PAPER_CIFAR10 = Recipe(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from qcore.torchvision_names import Renaming
 
 _FIELD = "recipe.float_part.checkpoint"
+_OF_QUANTIZERS = (".step", ".clipping_value")
+"""How the names of tensors end that only quantized networks have."""
 _REMEDY = (
     "put a safetensors file there, with this project's names or torchvision's; a state dict is made one by "
     "safetensors.torch.save_file(model.state_dict(), path)"
@@ -81,9 +83,12 @@ def check_starting_network(
     """Reads which tensors a checkpoint has, but not their values; answers what they are called here, if not the same.
 
     Raises:
-        InvalidInput: for a file that is not there or changed, or with tensors of another network.
+        InvalidInput: for a file that is not there or changed, or with tensors of another network or a quantized one.
     """
     shapes = _shapes(checkpoint, data_root)
+    if any(name.endswith(_OF_QUANTIZERS) for name in shapes):
+        remedy = "give the float network it was retrained from, which `quantrank evaluate --save` writes beside it"
+        raise InvalidInput(f"{_FIELD}.path", checkpoint.path, "is a quantized network", remedy)
     expected = {
         f"{layer.name}.{part}": shape
         for layer in architecture.layers(task)

@@ -22,6 +22,7 @@ DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
 MOST_PARAMETERS = 100_000_000
 MOST_CANDIDATES = 10_000
 MOST_STAGES = 100_000
+_RECIPE_FORMS = 'give a name, e.g. short, or a JSON object, e.g. {"float_part": {"schedule": {"epochs": 30}}}'
 
 Name = Annotated[str, Field(max_length=64)]
 
@@ -234,14 +235,16 @@ def recipe_from_text(text: str) -> str | dict[str, Any]:
     """A recipe as written on a command line or in a query: a name, or overrides as a JSON object.
 
     Raises:
-        InvalidInput: for what begins like an object and is no JSON.
+        InvalidInput: for what begins like JSON and is none, and for JSON that is no object.
     """
-    if not text.lstrip().startswith("{"):
-        return text
     try:
-        overrides: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
+        overrides = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput("recipe", text[:200], f"is not JSON ({error})", "give a name or a JSON object") from None
+        if text.lstrip()[:1] not in ("{", "["):
+            return text
+        raise InvalidInput("recipe", text[:200], f"is not JSON ({error})", _RECIPE_FORMS) from None
+    if not isinstance(overrides, dict):
+        raise InvalidInput("recipe", text[:200], "is neither a name nor a JSON object", _RECIPE_FORMS)
     return overrides
 
 

@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from qcore.recipe import in_words
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -64,7 +66,7 @@ def percent(value: float | None) -> str:
 
 
 def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
-    """A leaderboard as REST answers it."""
+    """A leaderboard as REST answers it, and what its recipe changes."""
     bit_widths = leaderboard["bit_widths"]
     ranking = bit_widths[0]
     columns = ["rank", "architecture", "parameters", f"{ranking} val", *bit_widths, "float", "drop", "evaluation"]
@@ -83,5 +85,12 @@ def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
     ]
     if not rows:
         print(f"{title}: no finished evaluation at {ranking} yet.")  # noqa: T201
-        return
-    print_table(f"{title} (test accuracy %, ranked by {ranking} validation accuracy)", columns, rows)
+    else:
+        print_table(f"{title} (test accuracy %, ranked by {ranking} validation accuracy)", columns, rows)
+    print_recipe_changes(leaderboard["recipe"]["name"], leaderboard["recipe_changes"])
+
+
+def print_recipe_changes(name: str, changes: dict[str, Any]) -> None:
+    """The settings of a recipe that are not those of the one it is named after; nothing where there are none."""
+    if changes:
+        print(f"{name}: {in_words(changes)}")  # noqa: T201

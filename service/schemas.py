@@ -147,6 +147,7 @@ class LeaderboardView(BaseModel):
 
     task: str
     recipe: RecipeView
+    recipe_changes: dict[str, Any] = Field(description="Settings that are not those of the task's recipe of that name.")
     bit_widths: list[str]
     entries: list[EntryView]
 
@@ -174,7 +175,13 @@ class LeaderboardView(BaseModel):
                     train_seconds=entry.train_seconds,
                 )
             )
-        return cls(task=task.name, recipe=RecipeView.of(recipe), bit_widths=list(bit_widths), entries=views)
+        return cls(
+            task=task.name,
+            recipe=RecipeView.of(recipe),
+            recipe_changes=task.recipe_changes(recipe),
+            bit_widths=list(bit_widths),
+            entries=views,
+        )
 
 
 class CurvePointView(BaseModel):

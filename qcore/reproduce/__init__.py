@@ -6,7 +6,7 @@ from qcore.errors import InvalidInput
 from qcore.reproduce import cifar, depth_sweep, drawings, imagenet, rings, segmentation, training_methods
 from qcore.reproduce.experiment import POLICIES, SCALES, Experiment, Options, Plan, Report, Results, Scale
 
-EXPERIMENTS: dict[str, Experiment] = {
+_FOUND = {
     experiment.name: experiment
     for experiment in (
         *rings.EXPERIMENTS,
@@ -18,6 +18,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         *training_methods.EXPERIMENTS,
     )
 }
+_NAMES = (*(f"figure-{n}" for n in range(1, 13)), *(f"table-{n}" for n in range(1, 6)), "lsq-comparison")
+EXPERIMENTS: dict[str, Experiment] = {name: _FOUND[name] for name in _NAMES}
+"""In the paper's order, then what is not in it."""
 
 
 def get_experiment(name: str) -> Experiment:

@@ -53,6 +53,7 @@ class Sweep:
     """By panel, where the paper's orders are kept."""
 
     def plan(self, scale: Scale, options: Options) -> Plan:
+        """Every panel's networks at a scale; the panel is a variant's condition."""
         task = get_task(_TASKS[scale])
         recipe = task.recipe("paper" if scale == "paper" else "short")
         recipe = with_epochs(recipe, 2, 1) if scale == "smoke" else recipe
@@ -64,6 +65,7 @@ class Sweep:
         return Plan(scale, task, variants, chosen_seeds(options, _SEEDS[scale]))
 
     def report(self, results: Results) -> Report:
+        """A table a panel, and whether the orders hold that the text states."""
         plan = results.plan
         tables: list[Table] = []
         found: list[Verdict] = []
@@ -90,6 +92,7 @@ class Sweep:
         return Report(tuple(tables), tuple(found), tuple(notes))
 
     def draw(self, results: Results) -> Figure:
+        """A panel of lines for every panel of the figure."""
         from qcore.reproduce.pictures import accuracy_lines
 
         panels = {

@@ -60,5 +60,6 @@ def holds(ordering: Ordering, values: Mapping[str, float]) -> bool:
 def verdicts(
     orderings: Iterable[Ordering], results: Results, variants: Mapping[str, Variant], where: str = ""
 ) -> tuple[Verdict, ...]:
+    """Those on orders that can be judged by the networks that were run."""
     found = (verdict(each, results, variants, where) for each in orderings)
     return tuple(each for each in found if each is not None)

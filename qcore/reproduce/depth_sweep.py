@@ -59,6 +59,7 @@ def nearest_width(task: Task, block: str, depth: int, parameter_count: int) -> A
 
 
 def plan(scale: Scale, options: Options) -> Plan:
+    """Every depth of every block kind, at the width nearest to one number of parameters."""
     if scale == "paper":
         task = get_task("cifar10")
         networks = [Architecture(row.block, row.depth, row.width) for row in paper.table_5()]
@@ -76,6 +77,7 @@ def plan(scale: Scale, options: Options) -> Plan:
 
 
 def report(results: Results) -> Report:
+    """A table a block kind; verdicts on float accuracy, depth and W2A2, here and in the paper's Table 5."""
     variants = results.plan.variants
     cells = interval_cells(results)
     published = (
@@ -173,15 +175,18 @@ def _float_order(results: Results, measured: _Rows, printed: _Rows, block: str |
     between = [_tau_between_seeds(results, block, bits) for bits in (FLOAT, W2A2)]
     if between[0] is None or between[1] is None:
         statement, holds, measured_text = (
-            f"the float order is not the W2A2 order, {where}",
+            f"the float order is not the W2A2 order, {where} (Kendall's tau)",
             ours < 1,
             f"tau {ours:+.2f}",
         )
     else:
-        statement = f"another seed's W2A2 order predicts the W2A2 order better than its float order does, {where}"
+        statement = (
+            f"another seed's W2A2 order predicts the W2A2 order better than its float order does, {where} "
+            "(our own measure, not the paper's: Kendall's tau)"
+        )
         holds = between[0] < between[1]
         measured_text = f"tau {ours:+.2f} of means; between seeds float {between[0]:+.2f}, W2A2 {between[1]:+.2f}"
-    return Verdict(f"{statement} (Kendall's tau)", holds, published=f"tau {theirs:+.2f}", measured=measured_text)
+    return Verdict(statement, holds, published=f"tau {theirs:+.2f}", measured=measured_text)
 
 
 def _tau_between_seeds(results: Results, block: str | None, bits: BitWidths) -> float | None:
@@ -234,6 +239,7 @@ def _means(results: Results, variant: Variant) -> dict[str, float] | None:
 
 
 def draw(results: Results) -> Figure:
+    """Accuracy against depth, a panel a block kind."""
     from qcore.reproduce.pictures import accuracy_against_depth
 
     return accuracy_against_depth(

@@ -24,6 +24,7 @@ PAPER_CYCLE = (1.0, 0.1**0.5, 0.1, 0.1 * 0.1**0.5, 0.01, 0.1 * 0.1**0.5, 0.1, 0.
 
 
 def plan(scale: Scale, _options: Options) -> Plan:
+    """No training at any scale."""
     return Plan(scale, get_task("cifar10"), (), ())
 
 
@@ -53,6 +54,7 @@ def described(layer: Layer) -> str:
 
 
 def blocks_report(_results: Results) -> Report:
+    """The layers of each block, and what each of them reads."""
     tables = tuple(
         Table(
             f"{block} block",
@@ -69,6 +71,7 @@ def blocks_report(_results: Results) -> Report:
 
 
 def draw_blocks(_results: Results) -> Figure:
+    """Fig. 4: the blocks as boxes with arrows."""
     from qcore.reproduce.pictures import block_diagrams
 
     diagrams = {
@@ -87,6 +90,7 @@ def _short(name: str) -> str:
 
 
 def cycle_report(_results: Results) -> Report:
+    """The factors of one cycle beside those that the paper prints."""
     rows = tuple(
         (index + 1, f"{ours:.6f}", f"{theirs:.6f}")
         for index, (ours, theirs) in enumerate(zip(CYCLE, PAPER_CYCLE, strict=True))
@@ -95,6 +99,7 @@ def cycle_report(_results: Results) -> Report:
 
 
 def draw_cycle(_results: Results) -> Figure:
+    """Fig. 11: the factors over some cycles."""
     from qcore.reproduce.pictures import cycles
 
     return cycles("Figure 11: learning rate scale factor", CYCLE)

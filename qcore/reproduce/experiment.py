@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from qcore.bit_widths import FLOAT
 from qcore.errors import InvalidInput
-from qcore.recipe import QuantizerSettings
+from qcore.recipe import QuantizerSettings, in_words
 from qcore.stages import Stage
 from qcore.statistics import Interval
 
@@ -67,6 +67,7 @@ class Plan:
     """Whether this scale is one to train at; if not, what was trained at another is shown."""
 
     def stage(self, variant: Variant, bits: BitWidths, seed: int) -> Stage:
+        """One training run of a variant; what its bit widths do not read is at its default in the recipe."""
         return Stage(self.task, variant.architecture, _with_what_matters(variant.recipe, bits), seed, bits)
 
     def stages(self) -> tuple[Stage, ...]:
@@ -78,6 +79,15 @@ class Plan:
                     stage = self.stage(variant, bits, seed)
                     found.setdefault(stage.key, stage)
         return tuple(found.values())
+
+    def label(self, stage: Stage) -> str:
+        """The stage's own label, and the conditions it is trained for where its network has others."""
+        variants = [each for each in self.variants if each.architecture == stage.architecture]
+        alike = [each for each in variants if self.stage(each, stage.bit_widths, stage.seed).key == stage.key]
+        conditions = dict.fromkeys(each.condition for each in alike)
+        if conditions.keys() == {each.condition for each in variants}:
+            return stage.label
+        return f"{stage.label} ({', '.join(conditions)})"
 
 
 def _with_what_matters(recipe: Recipe, bits: BitWidths) -> Recipe:
@@ -187,8 +197,25 @@ def divergence_notes(results: Results) -> tuple[str, ...]:
     diverged = [stage for stage in stages if results.trained[stage.key].status == "diverged"]
     if not diverged:
         return ()
-    found = (f"{stage.label}: {results.trained[stage.key].divergence or 'did not break again'}" for stage in diverged)
+    found = (
+        f"{plan.label(stage)}: {results.trained[stage.key].divergence or 'did not break again'}" for stage in diverged
+    )
     return (f"{len(diverged)} of {len(stages)} stages diverged and are in no mean:", *found)
+
+
+def recipe_notes(plan: Plan) -> tuple[str, ...]:
+    """What is trained how: every recipe, with the settings that are not the task's, and the conditions it is for.
+
+    Conditions that share a recipe are named together, and none where all do.
+    """
+    recipes = {variant.recipe.hash(): variant.recipe for variant in plan.variants}
+    notes = []
+    for key, recipe in recipes.items():
+        conditions = dict.fromkeys(each.condition for each in plan.variants if each.recipe.hash() == key)
+        of = f" of {', '.join(conditions)}" if len(recipes) > 1 else ""
+        changes = in_words(plan.task.recipe_changes(recipe))
+        notes.append(f"Recipe{of}: {recipe.name}{f' ({changes})' if changes else ''}.")
+    return tuple(notes)
 
 
 def with_policy(recipe: Recipe, policy: Policy) -> Recipe:
@@ -198,6 +225,7 @@ def with_policy(recipe: Recipe, policy: Policy) -> Recipe:
 
 
 def with_quantizers(recipe: Recipe, **settings: Any) -> Recipe:
+    """The recipe with some of its quantizer settings replaced."""
     quantizers = QuantizerSettings.model_validate(recipe.retraining.quantizers.model_dump() | settings)
     retraining = recipe.retraining.model_copy(update={"quantizers": quantizers})
     return recipe.model_copy(update={"retraining": retraining})
@@ -252,4 +280,5 @@ def renamed(experiment: Experiment, name: str, title: str) -> Experiment:
 
 
 def by_network(variants: Sequence[Variant], condition: str) -> dict[str, Variant]:
+    """The variants of one condition, by the paper's name of their network."""
     return {variant.network: variant for variant in variants if variant.condition == condition}

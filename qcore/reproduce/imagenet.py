@@ -17,6 +17,7 @@ from qcore.reproduce.experiment import (
     Table,
     Variant,
     Verdict,
+    by_network,
     chosen_seeds,
     with_quantizers,
 )
@@ -27,10 +28,12 @@ _TOLERANCE = 0.1
 
 
 def plan(scale: Scale, options: Options) -> Plan:
+    """Every network at scale paper; none below it, where the costs alone are reported."""
     task = get_task("imagenet")
     recipe = with_quantizers(task.recipe("paper"), weight_levels="mid_rise")  # Section 5.3: 4-level weights
-    variants = tuple(Variant(row.name, architecture_of(row), recipe, (W2A2,)) for row in paper.table_1())
-    return Plan(scale, task, variants, chosen_seeds(options, 1), trains=scale == "paper")
+    rows = paper.table_1() if scale == "paper" else ()
+    variants = tuple(Variant(row.name, architecture_of(row), recipe, (W2A2,)) for row in rows)
+    return Plan(scale, task, variants, chosen_seeds(options, 1))
 
 
 def architecture_of(row: paper.ImageNetNetwork) -> Architecture:
@@ -40,23 +43,26 @@ def architecture_of(row: paper.ImageNetNetwork) -> Architecture:
 
 
 def report(results: Results) -> Report:
+    """Costs beside the paper's, and accuracies where they were measured."""
+    variants = by_network(results.plan.variants, "")
     rows, differences = [], []
-    for variant, row in zip(results.plan.variants, paper.table_1(), strict=True):
-        layers = variant.architecture.layers(results.plan.task)
+    for row in paper.table_1():
+        architecture = architecture_of(row)
+        layers = architecture.layers(results.plan.task)
         millions, billions = parameters(layers) / 1e6, macs(layers) / 1e9
         differences.append((abs(millions - row.parameters_millions), abs(billions - row.macs_billions)))
         accuracies = [
             cell
             for bits in (FLOAT, W2A2)
             for cell in (
-                measured_cell(results, variant, bits) if results.trained else None,
+                measured_cell(results, variants[row.name], bits) if results.trained else None,
                 row.accuracies[str(bits)],
             )
         ]
         rows.append(
             (
                 row.name,
-                variant.architecture.name,
+                architecture.name,
                 millions,
                 row.parameters_millions,
                 billions,

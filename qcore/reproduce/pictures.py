@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
 _MAP_SIDE = 240
 _PANEL_INCHES = 2.3
-_COLORS = {"float": "black", "W2AF": "tab:blue", "WFA2": "tab:orange", "W2A2": "tab:red"}
+_COLORS = {
+    "float": "black",
+    "W2AF": "tab:blue",
+    "WFA2": "tab:orange",
+    "W2A2": "tab:red",
+    "W2A3": "tab:purple",
+    "WFA3": "tab:green",
+    "W2A4": "tab:pink",
+    "WFA4": "tab:olive",
+}
 _SEGMENTATION_NAMES = {"float": "float", "W2AF": "2-bit W", "WFA2": "2-bit A"}
 _CPU = torch.device("cpu")
 _QUARTER = (0.0, 1.0, -1.0, 0.0)
@@ -170,7 +179,7 @@ def _line(axes: Axes, name: str, points: Sequence[tuple[str, Cell]]) -> None:
         [cell.mean for _, cell in found],
         yerr=[cell.half_width or 0.0 for _, cell in found],
         label=name,
-        color=_COLORS.get(name),
+        color=_COLORS[name],
         marker="o",
         markersize=4,
         capsize=3,

@@ -57,6 +57,7 @@ class RingsFigure:
     """Whether the sums of residual networks are quantized again: in Fig. 10, not in Fig. 3."""
 
     def plan(self, scale: Scale, options: Options) -> Plan:
+        """Every network under every layer policy; float ones are trained under one, which they do not read."""
         policies = options.policies or ("float", "same") if self.quantized else ("float",)
         variants = [
             Variant(
@@ -72,6 +73,7 @@ class RingsFigure:
         return Plan(scale, get_task("rings"), tuple(variants), chosen_seeds(options, _SEEDS[scale]))
 
     def report(self, results: Results) -> Report:
+        """A table and the verdicts for each layer policy."""
         published = self._published()
         conditions = list(dict.fromkeys(variant.condition for variant in results.plan.variants))
         tables = [self._table(results, condition, published) for condition in conditions]
@@ -88,6 +90,7 @@ class RingsFigure:
         return Report(tuple(tables), tuple(found), tuple(notes))
 
     def draw(self, results: Results) -> Figure:
+        """What the networks of the first seed predict where on the plane."""
         from qcore.reproduce.pictures import prediction_maps
 
         return prediction_maps(self.title, results)

@@ -46,8 +46,8 @@ class Progress(Protocol):
     def advance(self, share: float, seconds_left: float) -> None:
         """The share of the work that is done, and how much longer it takes at the speed so far."""
 
-    def trained(self, stage: Stage, result: TrainedStage) -> None:
-        """A stage has ended."""
+    def trained(self, label: str, result: TrainedStage) -> None:
+        """A stage has ended; ``Plan.label`` says which."""
 
 
 def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progress) -> Results:
@@ -57,7 +57,7 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
 
     Raises:
         DataMissing: when the task's data set is not below ``data_root``.
-        InvalidInput: when the plan's scale is none to train at.
+        InvalidInput: when the plan's scale is none to train at; before anything is estimated.
     """
     plan = _resolved(plan, data_root)
     queue = _Queue(plan, folder)
@@ -66,8 +66,6 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
     if queue.waiting:
         plan.task.check(data_root)
         _check_checkpoints(plan, data_root)
-        if not plan.trains:
-            raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
         folder.mkdir(parents=True, exist_ok=True)
         tracker = _Tracker(queue, progress)
         if workers == 1:
@@ -81,6 +79,7 @@ class _Queue:
     """Stages that wait for a process; a quantized one only once its float stage has ended."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
         self.stages = {stage.key: stage for stage in plan.stages()}
         self.trained: dict[str, TrainedStage] = {}
         for key, stage in self.stages.items():  # float stages come before those that start from them
@@ -90,6 +89,8 @@ class _Queue:
             elif (found := read_stage(folder, stage)) is not None:
                 self.trained[key] = found
         self.waiting = {key: stage for key, stage in self.stages.items() if key not in self.trained}
+        if self.waiting and not plan.trains:  # before networks are timed for an estimate that nobody needs
+            raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
         self.cost = {key: stage_seconds(stage) for key, stage in self.waiting.items()}
 
     def take(self) -> Stage | None:
@@ -144,7 +145,7 @@ class _Tracker:
             self.queue.trained[each.key] = outcome
             self._of_running.pop(each.key, None)
             self.done += self.queue.cost[each.key]
-            self.progress.trained(each, outcome)
+            self.progress.trained(self.queue.plan.label(each), outcome)
         self._tell()
 
     def _tell(self) -> None:

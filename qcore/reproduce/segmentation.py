@@ -52,9 +52,11 @@ class SegmentationTable:
     bit_widths: tuple[BitWidths, ...]
 
     def plan(self, scale: Scale, options: Options) -> Plan:
+        """Every method on VOC 2012; trained at scale paper only."""
         return self.plan_on(get_task("voc2012"), scale, options)
 
     def plan_on(self, task: Task, scale: Scale, options: Options) -> Plan:
+        """As ``plan``, on a task of the caller's."""
         variants = tuple(
             Variant(ARCHITECTURE, Architecture.parse(ARCHITECTURE), _recipe(task, method), self.bit_widths, method)
             for method in self.methods
@@ -62,6 +64,7 @@ class SegmentationTable:
         return Plan(scale, task, variants, chosen_seeds(options, 1), trains=scale == "paper")
 
     def report(self, results: Results) -> Report:
+        """A row a method, with the paper's mIOU beside the measured one."""
         published = paper.table_2() if self.name == "table-2" else paper.table_3()
         columns = ["method", "float"]
         for bits in self.bit_widths:
@@ -89,20 +92,24 @@ class SegmentationFigure:
     with_truth: bool
 
     def plan(self, scale: Scale, options: Options) -> Plan:
+        """Plain retraining on VOC 2012; trained at scale paper only."""
         return self.plan_on(get_task("voc2012"), scale, options)
 
     def plan_on(self, task: Task, scale: Scale, options: Options) -> Plan:
+        """As ``plan``, on a task of the caller's."""
         recipe = _recipe(task, "retrain")
         variant = Variant(ARCHITECTURE, Architecture.parse(ARCHITECTURE), recipe, (W2AF, WFA2), "retrain")
         return Plan(scale, task, (variant,), chosen_seeds(options, 1), trains=scale == "paper")
 
     def report(self, results: Results) -> Report:
+        """The mIOU of the networks whose predictions are drawn."""
         variant = by_network(results.plan.variants, "retrain")[ARCHITECTURE]
         cells = tuple(measured_cell(results, variant, bits) for bits in (FLOAT, W2AF, WFA2))
         table = Table(self.title, ("network", "float", str(W2AF), str(WFA2)), ((ARCHITECTURE, *cells),))
         return Report((table,), (), ("mIOU, %; the paper prints none for these networks.",))
 
     def draw(self, results: Results) -> Figure:
+        """The first test images with each network's classes over them."""
         from qcore.reproduce.pictures import segmentation_overlays
 
         return segmentation_overlays(self.title, results, self.images, with_truth=self.with_truth)

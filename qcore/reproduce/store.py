@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def stage_path(folder: Path, stage: Stage) -> Path:
+    """Where a finished stage is stored."""
     return folder / f"{stage.key}.safetensors"
 
 

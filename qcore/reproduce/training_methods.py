@@ -58,6 +58,7 @@ def with_method(recipe: Recipe, method: str, cycles: int) -> Recipe:
 
 
 def table_4_plan(scale: Scale, options: Options) -> Plan:
+    """Every network by every training method, at W2A2."""
     if scale == "paper":
         task = get_task("cifar10")
         recipe, cycles = task.recipe("paper"), 5
@@ -79,6 +80,7 @@ def table_4_plan(scale: Scale, options: Options) -> Plan:
 
 
 def table_4_report(results: Results) -> Report:
+    """Every method's difference to plain retraining, and the paper's Table 4."""
     table = _paired_table("Table 4: W2A2 with L_Lip and CLR", results, RETRAIN)
     published = Table(
         "The paper's Table 4: CIFAR-10 ResNets",
@@ -97,6 +99,7 @@ def table_4_report(results: Results) -> Report:
 
 
 def lsq_plan(scale: Scale, options: Options) -> Plan:
+    """One network with both kinds of step sizes, otherwise retrained as in Table 4."""
     base = table_4_plan(scale, options)
     recipe = next(variant.recipe for variant in base.variants if variant.condition == RETRAIN)
     names = {"smoke": "basic-L8-D4", "cpu": "basic-L20-D6", "paper": "basic-L20-D16"}
@@ -110,6 +113,7 @@ def lsq_plan(scale: Scale, options: Options) -> Plan:
 
 
 def lsq_report(results: Results) -> Report:
+    """LSQ's difference to L2-optimal steps with PACT."""
     table = _paired_table("LSQ against L2-optimal steps and PACT at W2A2", results, "L2 + PACT")
     notes = (
         _note(results),
@@ -157,6 +161,7 @@ def _cycle_epochs(results: Results) -> int:
 
 
 def draw_differences(results: Results) -> Figure:
+    """Every seed's W2A2 accuracy by training method, a panel a network."""
     from qcore.reproduce.pictures import accuracy_by_condition
 
     return accuracy_by_condition("W2A2 by training method", results, W2A2)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from qcore.errors import InvalidInput
+from qcore.recipe import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,12 @@ class Task:
                 return recipe
         known = ", ".join(recipe.name for recipe in self.recipes)
         raise InvalidInput("recipe", name, f"is not a recipe of task {self.name}", f"use one of {known}")
+
+    def recipe_changes(self, recipe: Recipe) -> dict[str, Any]:
+        """The settings in which a recipe differs from the one of this task that its name begins with, or else the
+        default; by their dotted names."""
+        named = (each for each in self.recipes if recipe.name.startswith(each.name))
+        return differences(recipe, next(named, self.recipes[0]))
 
 
 def nothing_to_check(_data_root: Path) -> None:

@@ -10,7 +10,7 @@ from qcore import Architecture, InvalidInput, get_task, stages_of
 from qcore.devices import prepare_device, require_device
 from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from service.files import usable_folder, write_output
-from service.output import percent, print_json, print_table, progress_bar
+from service.output import percent, print_json, print_recipe_changes, print_table, progress_bar
 from service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def run(arguments: Namespace) -> int:
             for each in found
         ],
     )
+    print_recipe_changes(recipe.name, task.recipe_changes(recipe))
     for told in broke:
         print(told)
     for each in found:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcore import InvalidInput
 from qcore.reproduce import POLICIES, Options, Results, get_experiment
-from qcore.reproduce.experiment import check_options, divergence_notes
+from qcore.reproduce.experiment import check_options, divergence_notes, recipe_notes
 from qcore.statistics import Interval
 from service.output import print_json, print_table, progress_bar
 from service.settings import load_settings
@@ -18,7 +18,6 @@ from service.settings import load_settings
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from qcore import Stage
     from qcore.reproduce import Experiment, Report
     from qcore.reproduce.experiment import Cell, TrainedStage, Verdict
 
@@ -53,7 +52,7 @@ def run(arguments: Namespace) -> int:
                 raise
             missing = error
     report = experiment.report(results)
-    report = replace(report, notes=(*report.notes, *divergence_notes(results)))
+    report = replace(report, notes=(*report.notes, *recipe_notes(results.plan), *divergence_notes(results)))
     if arguments.json:
         print_json(_as_json(experiment, results, report))
     else:
@@ -108,12 +107,12 @@ class _Shown:
         self._left = f"about {_duration(seconds_left)} left"
         self._bar.update(self._task, description=f"{share:.0%}, {self._left}")
 
-    def trained(self, stage: Stage, result: TrainedStage) -> None:
+    def trained(self, label: str, result: TrainedStage) -> None:
         self._done += 1
         self._bar.update(self._task, completed=self._done)
         ended = "diverged" if result.test_accuracy is None else f"{result.test_accuracy:.2f} %"
         if not self._bar.console.is_terminal:
-            print(f"{self._done}/{self._stages} {stage.label}: {ended}; {self._left}", file=sys.stderr)
+            print(f"{self._done}/{self._stages} {label}: {ended}; {self._left}", file=sys.stderr)
 
 
 def _duration(seconds: float) -> str:
@@ -192,12 +191,15 @@ def _stages(results: Results) -> list[dict[str, Any]]:
                 trained = results.trained_stage(variant, bits, seed)
                 if trained is None:
                     continue
+                recipe = results.plan.stage(variant, bits, seed).recipe
                 found.append(
                     {
                         "network": variant.network,
                         "architecture": variant.architecture.name,
                         "condition": variant.condition,
-                        "recipe": variant.recipe.name,
+                        "recipe": recipe.name,
+                        "recipe_hash": recipe.hash(),
+                        "recipe_settings": recipe.model_dump(mode="json", exclude={"name"}),
                         "seed": seed,
                         "bit_widths": str(bits),
                         "status": trained.status,

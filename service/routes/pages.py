@@ -9,6 +9,7 @@ from fastapi.templating import Jinja2Templates
 from sqlalchemy.orm import Session
 
 from qcore import stored_task
+from qcore.recipe import in_words
 from searcher.leaderboard import search_leaderboard
 from searcher.progress import progress
 from searcher.searches import get_search, list_searches, search_recipe
@@ -21,6 +22,7 @@ LISTED_SEARCHES = 50
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 _templates = Jinja2Templates(PAGES)
+_templates.env.filters["in_words"] = in_words
 
 
 @router.get("/")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 import qcore.reproduce.runner as runner
 from qcore import FLOAT, Architecture, BitWidths, DataMissing, InvalidInput, Network, Stage, get_task, override
 from qcore.divergence import Divergence
 from qcore.paper import Ordering
-from qcore.reproduce import EXPERIMENTS, Options, Plan, Results, Scale, get_experiment
+from qcore.reproduce import EXPERIMENTS, SCALES, Options, Plan, Results, Scale, get_experiment
 from qcore.reproduce.comparison import TWO_BITS, W2A2, W2AF, WFA2, holds, verdict
 from qcore.reproduce.depth_sweep import nearest_width
 from qcore.reproduce.drawings import PAPER_CYCLE
@@ -41,8 +42,8 @@ class Told:
         assert seconds_left >= 0
         self.shares.append(share)
 
-    def trained(self, stage: Stage, result: TrainedStage) -> None:
-        self.labels.append(stage.label)
+    def trained(self, label: str, result: TrainedStage) -> None:
+        self.labels.append(label)
 
 
 def small_plan(seeds: tuple[int, ...] = (0,), float_epochs: int = 1) -> Plan:
@@ -58,9 +59,12 @@ def test_every_figure_and_table_of_the_paper_is_there() -> None:
     assert all(experiment.name == name for name, experiment in EXPERIMENTS.items())
 
 
-def test_an_unknown_experiment_is_refused_by_name() -> None:
-    with pytest.raises(InvalidInput, match=r"figure-13.*figure-12"):
+def test_an_unknown_experiment_is_refused_with_those_there_are_in_the_papers_order() -> None:
+    with pytest.raises(InvalidInput, match="figure-13") as raised:
         get_experiment("figure-13")
+
+    figures, tables = [f"figure-{n}" for n in range(1, 13)], [f"table-{n}" for n in range(1, 6)]
+    assert raised.value.remedy == f"use one of {', '.join([*figures, *tables, 'lsq-comparison'])}"
 
 
 def test_layer_policies_share_what_they_do_not_change() -> None:
@@ -72,6 +76,26 @@ def test_layer_policies_share_what_they_do_not_change() -> None:
     # Float and WFA2 read no policy; W2AF and W2A2 do.
     assert len(stages) == 3 * 3 * (1 + 2 + 1 + 2)
     assert stages[0].bit_widths.is_float
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_two_stages_have_one_label(name: str, scale: Scale) -> None:
+    plan = get_experiment(name).plan(scale, Options())
+
+    labels = [plan.label(stage) for stage in plan.stages()]
+
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_label_names_the_conditions_of_stages_that_not_all_share() -> None:
+    plan = get_experiment("table-4").plan("smoke", Options(seeds=(0,)))
+
+    of_float, *quantized = (plan.label(stage) for stage in plan.stages())
+
+    assert of_float == "basic-L14-D3 float on digits, seed 0"
+    conditions = ("retrain", "L_Lip", "CLR", "L_Lip + CLR", "retrain longer")
+    assert quantized == [f"basic-L14-D3 W2A2 on digits, seed 0 ({each})" for each in conditions]
 
 
 def test_residual_figures_share_weight_quantized_stages_and_nothing_else_at_two_bits() -> None:
@@ -275,9 +299,26 @@ def test_missing_data_are_said_before_anything_is_trained(tmp_path: Path) -> Non
     assert not (tmp_path / "store").exists()
 
 
-def test_a_scale_that_trains_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="--scale paper"):
-        runner.run(replace(small_plan(), trains=False), tmp_path, tmp_path, 1, Told())
+@pytest.mark.parametrize("name", ["figure-5", "figure-12", "table-2", "table-3"])
+def test_a_scale_that_trains_nothing_says_so_before_hours_and_missing_data(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_stage: Stage) -> float:
+        raise AssertionError("estimated")
+
+    monkeypatch.setattr(runner, "stage_seconds", fail)
+    told = Told()
+
+    with pytest.raises(InvalidInput, match="scale: 'cpu' is none to train on voc2012 at; use --scale paper"):
+        runner.run(get_experiment(name).plan("cpu", Options()), tmp_path, tmp_path, 1, told)
+
+    assert told.started == []
+
+
+def test_a_scale_that_trains_nothing_shows_what_is_stored(tmp_path: Path) -> None:
+    trained = runner.run(small_plan(), tmp_path, tmp_path, 1, Told()).trained
+
+    assert runner.run(replace(small_plan(), trains=False), tmp_path, tmp_path, 1, Told()).trained == trained
 
 
 def test_longer_and_larger_training_is_estimated_longer() -> None:
@@ -403,6 +444,18 @@ def test_sweeps_are_reported_and_drawn(name: str, tmp_path: Path) -> None:
     assert all(len(row) == len(table.columns) for table in report.tables for row in table.rows)
 
 
+@pytest.mark.parametrize("name", ["figure-6", "figure-7", "figure-8"])
+def test_every_line_of_a_panel_has_its_own_color(name: str) -> None:
+    experiment = get_experiment(name)
+    assert experiment.draw is not None
+
+    for panel in experiment.draw(made_up(name)).axes:
+        handles, labels = panel.get_legend_handles_labels()
+        colors = [to_hex(handle[0].get_color()) for handle in handles]
+        assert len(labels) >= 4
+        assert len(set(colors)) == len(labels), dict(zip(labels, colors, strict=True))
+
+
 def test_what_diverged_is_noted_with_where_it_broke() -> None:
     results = made_up("lsq-comparison")
     assert divergence_notes(results) == ()
@@ -411,7 +464,7 @@ def test_what_diverged_is_noted_with_where_it_broke() -> None:
     results.trained[stage.key] = broke
     assert divergence_notes(results) == (
         "1 of 15 stages diverged and are in no mean:",
-        f"{stage.label}: loss not finite at step 7",
+        f"{stage.label} (L2 + PACT): loss not finite at step 7",
     )
 
 
@@ -433,7 +486,7 @@ def test_figure_8_says_how_float_and_quantized_orders_differ() -> None:
 
     found = {verdict.statement: verdict for verdict in report.verdicts}
     statement = "another seed's W2A2 order predicts the W2A2 order better than its float order does"
-    order = found[f"{statement}, basic blocks (Kendall's tau)"]
+    order = found[f"{statement}, basic blocks (our own measure, not the paper's: Kendall's tau)"]
     assert (order.holds, order.published) == (True, "tau -0.20")
     assert order.measured == "tau -1.00 of means; between seeds float -1.00, W2A2 +1.00"
     grows = found["the drop grows with depth, preact blocks (Kendall's tau)"]

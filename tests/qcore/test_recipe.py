@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from qcore import TASKS, InvalidInput, Recipe, get_task, override
-from qcore.recipe import PAPER_CIFAR10, Schedule
+from qcore.recipe import PAPER_CIFAR10, Schedule, differences
 
 BASE = PAPER_CIFAR10
 
@@ -19,7 +19,6 @@ SCHEDULE = {
     "epochs": 190,
     "optimizer": "adam",
     "learning_rate": 0.05,
-    "decay": "poly",
     "poly_power": 0.8,
     "milestones": [20],
     "warmup_epochs": 3,
@@ -56,6 +55,8 @@ OTHER_VALUES = {
         "most_gradient_norm": 10.0,
     },
 }
+DECAYS = {(part, "schedule", "decay") for part in OTHER_VALUES}
+"""Not among them: another decay goes without milestones, so it is no change alone."""
 OPTIONAL_PARTS = {("float_part", "checkpoint"), ("retraining", "cyclic")}
 
 Path = tuple[str, ...]
@@ -123,7 +124,7 @@ def test_the_name_is_no_part_of_a_recipes_identity() -> None:
 
 
 def test_the_other_values_below_cover_every_setting() -> None:
-    assert {path for path, _ in leaves(OTHER_VALUES)} == settings_of(BASE) - {("name",)} - OPTIONAL_PARTS
+    assert {path for path, _ in leaves(OTHER_VALUES)} == settings_of(BASE) - {("name",)} - DECAYS - OPTIONAL_PARTS
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,21 @@ def test_a_changed_setting_changes_the_hash_of_its_own_part_and_of_the_recipe(pa
     }
 
 
+@pytest.mark.parametrize("part", OTHER_VALUES)
+def test_another_decay_changes_the_hash(part: str) -> None:
+    steps, cosine, poly = (
+        override(BASE, {part: {"schedule": {"decay": decay, "milestones": []}}})
+        for decay in ("steps", "cosine", "poly")
+    )
+    assert len({BASE.hash(), steps.hash(), cosine.hash(), poly.hash()}) == 4
+
+
+def test_a_stored_recipe_with_milestones_of_no_effect_can_still_be_read() -> None:
+    values = get_task("digits").recipe("short").model_dump(mode="json")
+    values["float_part"]["schedule"]["milestones"] = [3]
+    assert Recipe.stored(values).float_part.schedule.milestones == (3,)
+
+
 @given(st.lists(st.sampled_from(leaves(OTHER_VALUES)), unique_by=lambda leaf: leaf[0]))
 @settings(deadline=None, max_examples=60)
 def test_overrides_in_any_order_and_one_by_one_or_undone_come_to_equal_hashes(changes: list[tuple[Path, Any]]) -> None:
@@ -193,6 +209,7 @@ schedules = st.builds(
     optimizer=st.sampled_from(["sgd", "adam"]),
     learning_rate=st.sampled_from([1, 1.0, 0.5]),
     weight_decay=st.sampled_from([0, 0.0, -0.0]),
+    decay=st.just("steps"),
     milestones=st.sampled_from([(), (1,), (1, 2)]),
     momentum=st.sampled_from([0, 0.0, 0.9]),
 )
@@ -207,6 +224,26 @@ def test_schedules_have_equal_hashes_exactly_when_they_are_equal(one: Schedule, 
 def test_an_override_that_changes_nothing_is_the_recipe_itself() -> None:
     assert override(BASE, {}) is BASE
     assert override(BASE, {"float_part": {"batch_size": 128, "schedule": {}}}) is BASE
+
+
+@pytest.mark.parametrize(("path", "value"), leaves(OTHER_VALUES), ids=lambda value: str(value))
+def test_what_an_override_changed_is_what_differs(path: Path, value: Any) -> None:
+    assert differences(override(BASE, nested(path, value)), BASE) == {".".join(path): value}
+
+
+def test_an_optional_part_differs_in_every_setting_it_has_or_as_a_whole() -> None:
+    cyclic = override(BASE, {"retraining": {"cyclic": {"epochs": 16}}})
+    part = {"epochs": 16, "cycle_epochs": 8, "base_learning_rate": 1e-3}
+    assert differences(cyclic, BASE) == {f"retraining.cyclic.{name}": value for name, value in part.items()}
+    assert differences(BASE, cyclic) == {"retraining.cyclic": None}
+    assert differences(BASE, BASE) == {}
+
+
+@pytest.mark.parametrize("name", ["paper", "paper*", "paper, 2+1 epochs"])
+def test_a_recipe_is_compared_with_the_one_of_its_task_that_it_is_named_after(name: str) -> None:
+    task = get_task("digits")
+    changed = override(task.recipe("paper"), {"retraining": {"lipschitz_scale": 1e-4}})
+    assert task.recipe_changes(changed.model_copy(update={"name": name})) == {"retraining.lipschitz_scale": 1e-4}
 
 
 def test_an_override_leaves_the_recipe_it_starts_from_alone() -> None:
@@ -286,26 +323,47 @@ def test_a_value_that_a_setting_cannot_have_is_refused_under_the_settings_path(p
 )
 def test_numbers_that_are_not_finite_are_refused(path: Path, value: float) -> None:
     error = refusal(*path, value=value)
-    assert error.field.startswith("recipe")
-    assert "finite" in str(error)
+    assert error.field == ".".join(["recipe", *path])
+    assert error.remedy == "it should be a finite number"
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "field", "value", "remedy"),
     [
-        ({"epochs": 150}, "milestones must lie before the last of the 150 epochs"),
-        ({"milestones": [100, 200]}, "milestones must lie before the last of the 200 epochs"),
-        ({"milestones": [150, 100]}, "milestones must rise"),
-        ({"milestones": [100, 100]}, "milestones must rise"),
-        ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs (5) must be fewer than epochs (5)"),
+        ({"epochs": 150}, "milestones", [100, 150], "use none above 149, or more epochs"),
+        ({"milestones": [100, 200]}, "milestones", [100, 200], "use none above 199, or more epochs"),
+        ({"milestones": [150, 100]}, "milestones", [150, 100], "use [100, 150]"),
+        ({"milestones": [100, 100]}, "milestones", [100, 100], "use [100]"),
+        ({"decay": "cosine"}, "milestones", [100, 150], "use [], or decay 'steps'"),
+        ({"decay": "poly", "milestones": [7]}, "milestones", [7], "use [], or decay 'steps'"),
+        ({"epochs": 5, "milestones": [], "warmup_epochs": 5}, "warmup_epochs", 5, "use at most 4, or more epochs"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused_under_the_schedules_path(
-    changes: dict[str, Any], complaint: str
+def test_of_settings_that_contradict_each_other_one_is_named_with_its_value_and_what_to_use(
+    changes: dict[str, Any], field: str, value: Any, remedy: str
 ) -> None:
     error = refusal("float_part", "schedule", value=changes)
-    assert error.field == "recipe.float_part.schedule"
-    assert complaint in error.problem
+    assert (error.field, error.value) == (f"recipe.float_part.schedule.{field}", value)
+    assert error.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "remedy"),
+    [
+        (("float_part", "batch_size"), 1, "it should be greater than or equal to 2"),
+        (("float_part", "schedule", "optimizer"), "rmsprop", "it should be 'sgd' or 'adam'"),
+        (
+            ("retraining", "quantizers", "first_last_weight_bits"),
+            9,
+            "it should be less than or equal to 8 or be 'same'",
+        ),
+        (("float_part", "checkpoint"), {"path": ""}, "it should have at least 1 character"),
+        (("float_part", "checkpoint"), {}, "add it"),
+        (("float_part", "checkpoint"), {"path": "a", "speed": 1}, "leave it out"),
+    ],
+)
+def test_the_remedy_says_what_a_setting_can_be(path: Path, value: Any, remedy: str) -> None:
+    assert refusal(*path, value=value).remedy == remedy
 
 
 def test_one_wrong_milestone_is_named_by_its_place() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from qcore import Architecture, DataMissing, InvalidInput, Network, Task, get_task
+from qcore import Architecture, DataMissing, Network, Task, get_task
 from qcore.data import generator_for
 from qcore.reproduce import Options, get_experiment, runner
 from qcore.reproduce.experiment import with_epochs
@@ -92,16 +92,9 @@ def test_overlays_are_drawn_from_a_checkpoint_fine_tuned_and_quantized(task: Tas
 
 
 @pytest.mark.parametrize("name", ["figure-5", "figure-12", "table-2", "table-3"])
-def test_smaller_scales_say_what_it_takes(name: str, task: Task, tmp_path: Path) -> None:
+def test_at_paper_scale_missing_images_are_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataMissing, match="VOCtrainval"):
-        runner.run(get_experiment(name).plan("cpu", Options()), tmp_path, tmp_path, 1, Silent())
-    write_voc(tmp_path)
-    (tmp_path / CHECKPOINT).parent.mkdir()
-    (tmp_path / CHECKPOINT).touch()
-    plan = replace(get_experiment(name).plan("cpu", Options()), task=task)
-
-    with pytest.raises(InvalidInput, match="--scale paper"):
-        runner.run(plan, tmp_path, tmp_path, 1, Silent())
+        runner.run(get_experiment(name).plan("paper", Options()), tmp_path, tmp_path, 1, Silent())
 
 
 def test_table_3_trains_every_method_at_every_bit_widths() -> None:

@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from qcore import FLOAT, Architecture, BitWidths, InvalidInput, Network, Recipe, evaluate, get_task, override
-from qcore.recipe import Checkpoint
+from qcore.recipe import Checkpoint, QuantizerSettings
 from qcore.stages import stages_of
 from qcore.starting_network import load_starting_network, resolve_checkpoint
 
@@ -114,6 +114,18 @@ def test_tensors_of_another_network_are_refused_by_name(
         with pytest.raises(InvalidInput, match=name) as raised:
             load_starting_network(ARCHITECTURE, TASK, checkpoint, tmp_path)
         assert raised.value.field == "recipe.float_part.checkpoint.path"
+
+
+@pytest.mark.parametrize("step", ["pact", "learned"])
+@pytest.mark.parametrize("bits", ["W2A2", "W2AF", "WFA2"])
+def test_a_quantized_network_is_refused_as_one(bits: str, step: str, tmp_path: Path) -> None:
+    settings = QuantizerSettings.model_validate({"activation_step": step})
+    network = Network(ARCHITECTURE.layers(TASK), BitWidths.parse(bits), settings)
+    save_file(network.state_dict(), tmp_path / "quantized.safetensors")
+    checkpoint = Checkpoint(path="quantized.safetensors")
+    with pytest.raises(InvalidInput, match=r"is a quantized network; give the float network") as raised:
+        load_starting_network(ARCHITECTURE, TASK, checkpoint, tmp_path)
+    assert raised.value.field == "recipe.float_part.checkpoint.path"
 
 
 def test_pickles_are_refused_unread(saved: dict[str, torch.Tensor], tmp_path: Path) -> None:

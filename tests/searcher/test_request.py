@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from qcore import Architecture, BitWidths, InvalidInput, Network, get_task
 from qcore.numerics import resolve_numerics
-from searcher.request import SearchRequest, parse_bit_widths, plan
+from searcher.request import SearchRequest, parse_bit_widths, plan, recipe_from_text
 
 DIGITS = get_task("digits")
 SHORT, PAPER = (resolve_numerics(DIGITS.recipe(name), DIGITS, "cpu") for name in ("short", "paper"))
@@ -152,19 +152,19 @@ def test_a_request_cannot_be_changed() -> None:
             {"recipe": {"float_part": {"batch_size": True}}},
             "recipe.float_part.batch_size",
             True,
-            "GET /tasks",
+            "should be a valid integer",
         ),
         (
             {"recipe": {"float_part": {"batch_size": "64"}}},
             "recipe.float_part.batch_size",
             "64",
-            "GET /tasks",
+            "should be a valid integer",
         ),
         (
             {"recipe": {"retraining": {"quantizers": {"shortcut_bits": 1}}}},
             "recipe.retraining.quantizers.shortcut_bits",
             1,
-            "GET /tasks",
+            "should be greater than or equal to 2",
         ),
         (
             {"recipe": {"float_part": {"validation_share": 0}}},
@@ -270,6 +270,27 @@ def test_overrides_change_the_recipe_they_name() -> None:
 def test_overrides_that_change_nothing_leave_the_recipe_as_it_is() -> None:
     assert plan(_request(recipe={"float_part": {"batch_size": 64}})).recipe == SHORT
     assert plan(_request(recipe={})).recipe == SHORT
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", '"short"', "null", "[1", "{", " [", "[" * 100_000])
+def test_a_recipes_text_that_is_neither_name_nor_object_is_refused_with_both_forms(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        recipe_from_text(text)
+    assert (refused.value.field, refused.value.value) == ("recipe", text[:200])
+    assert "a name, e.g. short, or a JSON object" in refused.value.remedy
+
+
+def test_a_recipes_text_is_a_name_or_an_object() -> None:
+    assert recipe_from_text("short") == "short"
+    assert recipe_from_text(' {"name": "paper"}') == {"name": "paper"}
+
+
+def test_a_number_too_large_to_be_finite_is_refused_under_its_settings_name() -> None:
+    overrides = recipe_from_text('{"float_part": {"schedule": {"learning_rate": 1e400}}}')
+    assert not isinstance(overrides, str)
+    refused = _refusal(recipe=overrides)
+    assert refused.field == "recipe.float_part.schedule.learning_rate"
+    assert refused.remedy == "it should be a finite number"
 
 
 def test_more_candidates_than_can_be_searched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

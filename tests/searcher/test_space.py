@@ -150,7 +150,7 @@ def test_named_architectures_are_the_candidates_in_their_order() -> None:
         (["resnet20", "basic-L20-D16"], "basic-L20-D16", "is resnet20 again", "name each once"),
         (["resnet20", "resnet20-x1"], "resnet20-x1", "is resnet20 again", "name each once"),
         (["resnet20", "resnet20"], "resnet20", "is there twice", "name each once"),
-        (["basic-L8-D3", "basic"], "basic", "is not a name", "<block>-L<depth>-D<width>"),
+        (["basic-L8-D3", "basic"], "basic", "is not a name", "basic-L<depth>-D<width>"),
         (["basic-L9-D3"], "basic-L9-D3", "depth 9 does not exist", "L8 or L14"),
         (["mobilenetv2-x0.50"], "mobilenetv2-x0.50", "is not the canonical name", "use mobilenetv2-x0.5"),
         (["plain-L4-D8"], "plain-L4-D8", "does not suit task digits", "use one of basic"),

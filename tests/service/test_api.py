@@ -15,6 +15,7 @@ from qcore import TASKS
 from searcher import tables
 from searcher.database import Database
 from service.app import create_app
+from service.output import print_leaderboard
 from service.settings import Settings
 
 BODY = {"task": "digits", "parameter_budget": 20_000}
@@ -200,13 +201,22 @@ def test_a_forgotten_content_type_is_named(client: TestClient) -> None:
     assert "content-type: application/json" in answer.json()["errors"][0]["remedy"]
 
 
-def test_a_changed_recipe_has_a_leaderboard_of_its_own(client: TestClient) -> None:
+def test_a_changed_recipe_has_a_leaderboard_of_its_own_that_says_what_is_changed(
+    client: TestClient, capsys: pytest.CaptureFixture[str]
+) -> None:
     changed = {"float_part": {"schedule": {"epochs": 9}}}
 
     board = client.get("/leaderboard", params={"task": "digits", "recipe": json.dumps(changed)}).json()
     posted = client.post("/search", json={**BODY, "recipe": changed}).json()
 
     assert board["recipe"] == posted["recipe"]
+    chosen = {
+        name: value for name, value in board["recipe_changes"].items() if name.split(".")[-1] in ("precision", "path")
+    }
+    assert set(chosen) == {"float_part.precision", "float_part.path"}  # what the recipe left open
+    assert board["recipe_changes"] == {"float_part.schedule.epochs": 9} | chosen
+    print_leaderboard("digits", board)
+    assert "short*: float_part.schedule.epochs = 9" in capsys.readouterr().out
     assert client.get("/leaderboard", params={"task": "digits", "recipe": "{"}).status_code == 422
 
 

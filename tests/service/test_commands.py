@@ -90,10 +90,10 @@ def test_evaluate_says_where_a_stage_broke(capsys: pytest.CaptureFixture[str]) -
     assert stage["divergence"]["step"] >= 0
     assert told["recipe_settings"]["float_part"]["batch_size"] == 16
     assert main(arguments) == 0
-    broke = stage["divergence"]
-    assert f"float diverged: {broke['quantity']} of {broke['layer']} not finite at step {broke['step']}" in (
-        capsys.readouterr().out
-    )
+    shown, broke = capsys.readouterr().out, stage["divergence"]
+    assert f"float diverged: {broke['quantity']} of {broke['layer']} not finite at step {broke['step']}" in shown
+    assert "short*: float_part.schedule.epochs = 2, " in shown
+    assert ", float_part.schedule.decay = steps, " in shown
 
 
 def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,8 @@ def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]
     ("arguments", "told"),
     [
         (["describe", "basic-L15-D40", "--task", "cifar10"], "L14"),
-        (["describe", "basic", "--task", "cifar10"], "<block>-L<depth>-D<width>"),
+        (["describe", "basic", "--task", "cifar10"], "basic-L<depth>-D<width>"),
+        (["describe", "L8", "--task", "cifar10"], "<block>-L<depth>-D<width>"),
         (["describe", "plain-L3-D8", "--task", "cifar10"], "basic, preact, depthwise"),
         (["describe", "resnet34", "--task", "cifar10"], "basic, preact, depthwise"),
         (["describe", "resnet21", "--task", "cifar10"], "resnet44-x1.1"),

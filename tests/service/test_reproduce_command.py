@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from qcore import Architecture, BitWidths, Recipe, Stage, get_task
 from service.cli import main
 
 
@@ -63,11 +64,21 @@ def test_training_methods_are_compared_seed_by_seed(capsys: pytest.CaptureFixtur
 
     assert "difference to L2 + PACT" in shown.out
     assert "6/6" in shown.err
+    start = "short, 2+1 epochs (float_part.schedule.epochs = 2, retraining.schedule"
+    assert f"Recipe of L2 + PACT: {start}" in shown.out
+    assert f"Recipe of LSQ: {start}" in shown.out
+    assert shown.out.count("retraining.quantizers.weight_step = learned") == 1
     base, learned = found["tables"][0]["rows"]
     assert learned["difference to L2 + PACT"]["count"] == 2
     difference = learned["W2A2"]["mean"] - base["W2A2"]["mean"]
     assert learned["difference to L2 + PACT"]["mean"] == pytest.approx(difference)
     assert len({each["key"] for each in found["stages"]}) == 6
+    for each in found["stages"]:
+        recipe = Recipe.stored({"name": each["recipe"], **each["recipe_settings"]})
+        assert recipe.hash() == each["recipe_hash"]
+        seed, bits = each["seed"], BitWidths.parse(each["bit_widths"])
+        stage = Stage(get_task("digits"), Architecture.parse(each["architecture"]), recipe, seed, bits)
+        assert stage.key == each["key"]
     assert "<svg" in picture.read_text()
 
 
@@ -79,6 +90,25 @@ def test_drawings_need_no_training(name: str, capsys: pytest.CaptureFixture[str]
 
     assert found["stages"] == []
     assert picture.stat().st_size > 10_000
+
+
+def test_table_1_below_paper_scale_is_counted_without_hours_or_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table-1", "--scale", "smoke"]) == 0
+    shown = capsys.readouterr()
+
+    assert "imagenet-preact-L34-D64-B3.4.6.3" in shown.out
+    assert "parameters within 0.1 M" in shown.out
+    assert "accuracies were not measured" in shown.out
+    assert shown.err == ""
+
+
+def test_table_1_at_paper_scale_says_which_images_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table-1", "--scale", "paper"]) == 2
+    shown = capsys.readouterr()
+
+    assert "14 stages" in shown.err
+    assert "imagenet/train" in shown.err
+    assert "imagenet-preact-L34-D64-B3.4.6.3" in shown.out
 
 
 def test_missing_data_are_named_with_the_hours_it_would_take(capsys: pytest.CaptureFixture[str], home: Path) -> None:

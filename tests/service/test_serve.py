@@ -78,6 +78,7 @@ def test_a_search_runs_through_a_server_and_again_from_stored_results(environmen
     assert [len(stage["curve"]) for stage in evaluation["stages"]] == [3, 2, 2, 2]
     assert {"torch", "threads", "device", "numerics"} <= evaluation["stages"][0]["provenance"].keys()
     assert entry["architecture"] in page
+    assert "Recipe short* (float_part.schedule.epochs = 3, " in page
 
 
 def test_a_search_without_a_server_starts_one_and_leaves_none(environment: dict[str, str]) -> None:
