@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _EVALUATION_BATCH, _EVALUATION_VALUES = 1000, 2**23
 """Most examples, and most input values, that are evaluated at once."""
+_PREPARED_VALUES = 2**20
+"""Of inputs that are made ready for training at once, if a batch has no more."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class Data:
 
     def normalized(self, inputs: Tensor) -> Tensor:
         """Stored inputs as the network reads them: images scaled to 0..1, then (x - mean) / std per channel."""
-        x = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
-        return (x - self.mean) / self.std
+        if inputs.dtype == torch.uint8:
+            return inputs.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+        return (inputs - self.mean) / self.std
 
 
 def load_data(
@@ -137,14 +140,31 @@ def training_batches(data: Data, recipe: FloatRecipe, generator: torch.Generator
     """
     train, size = data.train, recipe.batch_size
     order = torch.randperm(len(train), generator=generator)[: steps_per_epoch(data, recipe) * size]
+    if isinstance(train, Split):
+        yield from _array_batches(data, train, order, recipe, generator)
+        return
     if recipe.augmentation == "crop-flip":
         for inputs, labels in train.batches(order, size):
-            yield _flipped_and_cropped(data.normalized(inputs), recipe, generator), labels
+            yield _prepared(data, inputs, _Shift.drawn(recipe, len(inputs), generator)), labels
         return
-    assert isinstance(train, FileSplit), f"{recipe.augmentation} is for images in files"
     seed = int(torch.randint(2**62, (), generator=generator))
     for inputs, labels in train.augmented_batches(order, size, recipe, seed):
         yield data.normalized(inputs), labels
+
+
+def _array_batches(
+    data: Data, train: Split, order: Tensor, recipe: FloatRecipe, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of arrays on the device, several made at a time: small ones cost more to begin than to compute."""
+    size = recipe.batch_size
+    assert recipe.augmentation == "crop-flip", f"{recipe.augmentation} is for images in files"
+    at_once = max(1, _PREPARED_VALUES // (size * train.values_per_example)) * size
+    for chosen in torch.split(order, at_once):
+        shift = _Shift.drawn(recipe, len(chosen), generator)
+        here = chosen.to(train.labels.device)
+        inputs, labels = train.inputs[here], train.labels[here]
+        x = _prepared(data, inputs, shift)
+        yield from zip(torch.split(x, size), torch.split(labels, size), strict=True)
 
 
 def evaluation_batches(data: Data, split: AnySplit) -> Iterator[tuple[Tensor, Tensor]]:
@@ -154,22 +174,58 @@ def evaluation_batches(data: Data, split: AnySplit) -> Iterator[tuple[Tensor, Te
         yield data.normalized(inputs), labels
 
 
-def _flipped_and_cropped(x: Tensor, recipe: FloatRecipe, generator: torch.Generator) -> Tensor:
-    if recipe.flip:
-        flipped = torch.rand(len(x), generator=generator) < 0.5
-        x = torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
-    return _randomly_cropped(x, recipe.crop_padding, generator) if recipe.crop_padding else x
+def _prepared(data: Data, inputs: Tensor, shift: _Shift | None) -> Tensor:
+    """Stored inputs, varied and normalized; what a shift brings in from outside is 0, the mean color."""
+    if shift is None:
+        return data.normalized(inputs)
+    moved, inside = shift.of(inputs)
+    x = data.normalized(moved)
+    return x if inside is None else x.mul_(inside)
 
 
-def _randomly_cropped(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    count, _, height, width = x.shape
-    padded = torch.nn.functional.pad(x, (padding,) * 4)
-    offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator).to(x.device)
-    rows = (offsets[0] + torch.arange(height, device=x.device))[:, None, :, None]
-    columns = (offsets[1] + torch.arange(width, device=x.device))[:, None, None, :]
-    image = torch.arange(count, device=x.device)[:, None, None, None]
-    channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
-    return padded[image, channel, rows, columns]
+@dataclass(frozen=True)
+class _Shift:
+    """How each of a number of images is flipped and shifted. Everything random about it was drawn on the CPU."""
+
+    flipped: Tensor | None
+    """(N,), whether left and right change places."""
+    offsets: Tensor | None
+    """(2, N), rows and columns from 0 to twice the padding."""
+    padding: int
+
+    @classmethod
+    def drawn(cls, recipe: FloatRecipe, count: int, generator: torch.Generator) -> _Shift | None:
+        """None where the recipe varies nothing. Batch by batch, however many are made at once."""
+        padding, flipped, offsets = recipe.crop_padding, [], []
+        for begun in range(0, count, recipe.batch_size):
+            size = min(recipe.batch_size, count - begun)
+            if recipe.flip:
+                flipped.append(torch.rand(size, generator=generator) < 0.5)
+            if padding:
+                offsets.append(torch.randint(0, 2 * padding + 1, (2, size), generator=generator))
+        if not (flipped or offsets):
+            return None
+        return cls(torch.cat(flipped) if flipped else None, torch.cat(offsets, 1) if offsets else None, padding)
+
+    def of(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The varied images, and a mask (N, 1, height, width) of what lies inside, as floats; None where all does.
+
+        Flips come first, then shifts, both as one gathering of bytes.
+        """
+        _, channels, height, width = inputs.shape
+        device = inputs.device
+        rows, columns = torch.arange(height, device=device)[None, :], torch.arange(width, device=device)[None, :]
+        inside = None
+        if self.offsets is not None:
+            offsets = self.offsets.to(device) - self.padding
+            rows, columns = rows + offsets[0, :, None], columns + offsets[1, :, None]
+            row_inside, column_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+            inside = (row_inside[:, :, None] & column_inside[:, None, :])[:, None].float()
+            rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+        if self.flipped is not None:
+            columns = torch.where(self.flipped.to(device)[:, None], width - 1 - columns, columns)
+        places = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None].expand(-1, channels, -1)
+        return inputs.flatten(2).gather(2, places).reshape_as(inputs), inside
 
 
 def generator_for(*labels: object) -> torch.Generator:

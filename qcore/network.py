@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qcore.bit_widths import FLOAT, BitWidths
-from qcore.fusion import fused_steps, single_steps
+from qcore.fusion import Step, fused_steps, single_steps
 from qcore.layer_bits import activation_bits, weight_bits
 from qcore.layers import (
     Activation,
@@ -25,7 +25,7 @@ from qcore.layers import (
 )
 from qcore.levels import weight_levels
 from qcore.modules import BilinearResize, Concatenation
-from qcore.quantizers import ActivationQuantizer, WeightQuantizer
+from qcore.quantizers import ActivationQuantizer, WeightQuantizer, quantize_weights
 from qcore.recipe import QuantizerSettings
 
 if TYPE_CHECKING:
@@ -50,9 +50,11 @@ class QuantizedConv2d(nn.Conv2d):
             bias=layer.bias,
         )
         self.weight_quantizer = weight_quantizer
+        self.quantized_weight: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
-        weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+        """(N, channels, height, width) to (N, out channels, ceil(height / stride), ceil(width / stride))."""
+        weight = _effective_weight(self)
         if self.kernel_size == (1, 1) and self.stride != (1, 1):
             # The same sum over the points that count. torch 2.15's own kernel for it writes beyond its memory on CPUs,
             # channels last, with few channels: training on images of 64x64 crashed.
@@ -72,10 +74,19 @@ class QuantizedLinear(nn.Linear):
     def __init__(self, layer: Linear, weight_quantizer: WeightQuantizer | None) -> None:
         super().__init__(layer.in_features, layer.shape[0])
         self.weight_quantizer = weight_quantizer
+        self.quantized_weight: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
+        """(N, channels, height, width) to (N, features)."""
+        weight = _effective_weight(self)
         return nn.functional.linear(input.flatten(1), weight, self.bias)
+
+
+def _effective_weight(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
+    """What a layer computes with: its quantized weights, which the network may have quantized with all others'."""
+    if layer.quantized_weight is not None:
+        return layer.quantized_weight
+    return layer.weight if layer.weight_quantizer is None else layer.weight_quantizer(layer.weight)
 
 
 class _Sum(nn.Module):
@@ -111,7 +122,7 @@ class Network(nn.Module):
             if not isinstance(layer, Input):
                 self.add_module(layer.name, _module(layer, weights, bit_widths, settings))
         self._steps = single_steps(layers, dict(self.named_children()))
-        self._training_steps = self._steps
+        self._fused: list[Step] = []
         self._observer: Callable[[str, Tensor], None] | None = None
         # Channels last: depthwise networks train 1.5 times as fast so, others as fast. Files want the usual layout.
         self.to(memory_format=torch.channels_last)
@@ -119,8 +130,18 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of inputs, in training through the layers that ``fuse`` joined."""
+        if not (self.training and self._fused):
+            return self._run(self._steps, x)
+        self._quantize_weights(x.device.type)
+        try:
+            return self._run(self._fused, x)
+        finally:
+            for _, layer in self.weight_layers():
+                layer.quantized_weight = None
+
+    def _run(self, steps: list[Step], x: Tensor) -> Tensor:
         values = {self.layers[0].name: x}
-        for step in self._training_steps if self.training else self._steps:
+        for step in steps:
             values[step.name] = step.run(*[values[source] for source in step.inputs])
             if self._observer is not None:
                 self._observer(step.name, values[step.name])
@@ -128,10 +149,26 @@ class Network(nn.Module):
                 del values[source]
         return values[self.layers[-1].name]
 
+    def _quantize_weights(self, device_type: str) -> None:
+        """Quantizes all weights whose steps are not learned in one call, and hands each layer its own."""
+        found = [
+            (layer, layer.weight_quantizer)
+            for _, layer in self.weight_layers()
+            if layer.weight_quantizer is not None and not layer.weight_quantizer.learned
+        ]
+        if not found:
+            return
+        layers, quantizers = zip(*found, strict=True)
+        weights = [layer.weight for layer in layers]
+        dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else weights[0].dtype
+        steps, levels = [each.step for each in quantizers], [each.levels for each in quantizers]
+        for layer, weight in zip(layers, quantize_weights(weights, steps, levels, dtype), strict=True):
+            layer.quantized_weight = weight
+
     def fuse(self, kernels: Kernels | None) -> None:
         """Makes training compute what it can in fused passes of these kernels; with None, layer by layer."""
         modules = dict(self.named_children())
-        self._training_steps = self._steps if kernels is None else fused_steps(self.layers, modules, kernels)
+        self._fused = [] if kernels is None else fused_steps(self.layers, modules, kernels)
 
     @contextmanager
     def observed(self, observer: Callable[[str, Tensor], None]) -> Iterator[None]:
@@ -191,12 +228,17 @@ class Network(nn.Module):
         value below zero, which silences the layer, and the batch normalization after it amplifies gradients until
         nothing is finite. Runs that are well never come near the bound.
         """
-        scales = [scale for name, scale in self.named_parameters() if name.endswith((".step", ".clipping_value"))]
-        before = [scale.detach().clone() for scale in scales]
+        scales: list[Tensor] = [
+            scale for name, scale in self.named_parameters() if name.endswith((".step", ".clipping_value"))
+        ]
+        if not scales:
+            yield
+            return
+        before = torch.stack([scale.detach() for scale in scales])
         yield
         with torch.no_grad():
-            for scale, was in zip(scales, before, strict=True):
-                scale.clamp_(was * (1 - most_change), was * (1 + most_change))
+            held = torch.stack(scales).clamp(before * (1 - most_change), before * (1 + most_change))
+            torch._foreach_copy_(scales, held.unbind())
 
     @torch.no_grad()
     def set_clipping_values(self, value: float) -> None:

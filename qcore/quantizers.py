@@ -42,6 +42,28 @@ def quantize_weight(weight: Tensor, step: Tensor, levels: Levels) -> Tensor:
     return quantized
 
 
+class _StraightThroughWeights(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, steps: list[Tensor], levels: list[Levels], dtype: torch.dtype, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.dtypes = [weight.dtype for weight in weights]
+        quantized = (_rounded(*each) for each in zip(weights, steps, levels, strict=True))
+        return tuple(weight.to(dtype) for weight in quantized)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *(each.to(dtype) for each, dtype in zip(gradients, ctx.dtypes, strict=True))
+
+
+def quantize_weights(
+    weights: list[Tensor], steps: list[Tensor], levels: list[Levels], dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """All of a network's weights as ``quantize_weight`` quantizes each, in one call; the results in ``dtype``."""
+    quantized: tuple[Tensor, ...] = _StraightThroughWeights.apply(steps, levels, dtype, *weights)
+    return quantized
+
+
 class _ClippedActivation(Function):
     """PACT: levels 0..2^n-1 between 0 and alpha, or -m..m between -alpha and alpha for signed values."""
 
