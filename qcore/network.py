@@ -170,6 +170,11 @@ class Network(nn.Module):
         modules = dict(self.named_children())
         self._fused = [] if kernels is None else fused_steps(self.layers, modules, kernels)
 
+    @property
+    def training_steps(self) -> list[Step]:
+        """What a forward pass in training calls, one after another."""
+        return self._fused or self._steps
+
     @contextmanager
     def observed(self, observer: Callable[[str, Tensor], None]) -> Iterator[None]:
         """Calls ``observer`` with every layer's name and output; layers inside a fused pass have none."""

@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_MOST_KINDS = 128
+
+
 @cache
 def compiled_kernels(backend: str = "inductor") -> Kernels:
     """The kernels; each is compiled when it is first called with values of a kind."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_path("quantrank") / "inductor"))
+    # Kinds of passes, not shapes: signed or not, with a shortcut or not, in fp32 or bf16, ... It is 8 otherwise.
+    torch._dynamo.config.recompile_limit = max(_MOST_KINDS, torch._dynamo.config.recompile_limit)
     return Kernels(
         _compiled(formulas.batch_norm_clip_forward, backend),
         _compiled(formulas.batch_norm_clip_backward, backend),
@@ -41,6 +46,8 @@ def _compiled(formula: Callable[..., Any], backend: str) -> Callable[..., Any]:
 
     def call(compiled: Callable[..., Any], *arguments: Any) -> Any:
         *tensors, clipping = arguments
+        # The compiler takes a parameter's shape, but not a tensor's, for one that never changes.
+        tensors = [each.detach() if isinstance(each, torch.Tensor) else each for each in tensors]
         return compiled(*tensors, levels=clipping.levels, signed=clipping.signed, ceiling=clipping.ceiling)
 
     return partial(call, compiled)

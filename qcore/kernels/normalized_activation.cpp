@@ -37,7 +37,7 @@ inline void write(bfloat16 *place, float value) {  // to nearest, ties to even; 
 
 // What a value is clipped to, and the step it is then rounded to; a step of 0 leaves it as it is.
 struct Clip {
-    float low, high, step, inverse;
+    float low, high, step;
 };
 
 constexpr float INTEGERS_ONLY = 12582912.0f;  // 1.5 x 2^23: a float of this size has no fraction, so adding it rounds
@@ -45,7 +45,8 @@ constexpr float INTEGERS_ONLY = 12582912.0f;  // 1.5 x 2^23: a float of this siz
 template <bool ROUNDED>
 inline float clipped(float z, const Clip &clip) {
     const float inside = z < clip.low ? clip.low : (z > clip.high ? clip.high : z);
-    return ROUNDED ? ((inside * clip.inverse + INTEGERS_ONLY) - INTEGERS_ONLY) * clip.step : inside;
+    // Divided, not multiplied by the inverse: values of bfloat16 lie halfway between two levels often.
+    return ROUNDED ? ((inside / clip.step + INTEGERS_ONLY) - INTEGERS_ONLY) * clip.step : inside;
 }
 
 // Rows are walked in tiles of so many, with every channel's factors repeated for each: loops stay long, and so
@@ -176,7 +177,7 @@ void forward(const T *x, const T *residual, T *y, int64_t rows, int64_t channels
         shift[c] = bias[c] - mean[c] * scale[c];
     }
     const std::vector<float> scales = tiles.repeated(scale.data()), shifts = tiles.repeated(shift.data());
-    const Clip clip{low, high, step, step > 0 ? 1 / step : 0};
+    const Clip clip{low, high, step};
     if (step > 0) {
         if (residual) normalize<T, true, true>(x, residual, y, tiles, scales, shifts, clip, threads);
         else normalize<T, true, false>(x, residual, y, tiles, scales, shifts, clip, threads);
@@ -362,7 +363,7 @@ void clip_backward(const T *gradient, const uint8_t *where, T *passed, int64_t c
     }                                                                                                                  \
     extern "C" void clip_forward_##SUFFIX(const T *a, const T *b, T *y, uint8_t *where, int64_t count, float low,      \
                                           float high, float step, int threads) {                                       \
-        const Clip clip{low, high, step, 1 / step};                                                                    \
+        const Clip clip{low, high, step};                                                                              \
         if (b) clip_forward<T, true>(a, b, y, where, count, clip, threads);                                            \
         else clip_forward<T, false>(a, b, y, where, count, clip, threads);                                             \
     }                                                                                                                  \
