@@ -8,6 +8,9 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1
 
+# Training's kernels are compiled for the processor they run on, at first use.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+
 # Torch changes least and is largest: a layer of its own.
 RUN pip install "torch>=2.9" "torchvision>=0.24" --index-url "${TORCH_INDEX}"
 

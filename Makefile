@@ -8,7 +8,7 @@ export QUANTRANK_HOME ?= $(CURDIR)/.quantrank
 BIN := .venv/bin
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
-.PHONY: setup demo serve test check format clean
+.PHONY: setup demo serve test check format bench accuracy clean
 
 setup: .venv/installed
 
@@ -32,6 +32,15 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# About 15 minutes; figures mean something only on a machine that does nothing else. Brevitas joins where installed:
+# .venv/bin/pip install -e ".[bench]"
+bench: setup
+	$(BIN)/python -W ignore benchmarks/run.py
+
+# Whether precision and path change what networks learn: about 40 minutes on two cores.
+accuracy: setup
+	$(BIN)/python benchmarks/accuracy.py
 
 format: setup
 	$(BIN)/ruff check --fix .

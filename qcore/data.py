@@ -40,6 +40,7 @@ class Split:
 
     @property
     def values_per_example(self) -> int:
+        """channels x height x width."""
         return self.inputs.shape[1:].numel()
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

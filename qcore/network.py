@@ -107,7 +107,8 @@ class Network(nn.Module):
     Logits are (N, classes), or (N, classes, height, width) where every pixel is classified.
 
     The state dict's keys are the layers' names; a quantized network has those of the float one, plus
-    ``<layer>.weight_quantizer.step`` and ``<layer>.clipping_value``.
+    ``<layer>.weight_quantizer.step`` and ``<layer>.clipping_value``, or ``<layer>.step`` where activation steps are
+    learned.
     """
 
     def __init__(
@@ -183,11 +184,13 @@ class Network(nn.Module):
         self._observer = None
 
     def weight_layers(self) -> Iterator[tuple[str, QuantizedConv2d | QuantizedLinear]]:
+        """By name, every layer that has weights, in the order of the layer list."""
         for name, module in self.named_children():
             if isinstance(module, QuantizedConv2d | QuantizedLinear):
                 yield name, module
 
     def activation_quantizers(self) -> Iterator[tuple[str, ActivationQuantizer]]:
+        """By name, every activation layer, those that stay float included."""
         for name, module in self.named_children():
             if isinstance(module, ActivationQuantizer):
                 yield name, module

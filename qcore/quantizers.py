@@ -101,7 +101,9 @@ def _of_clipped_on_cpu(gradient: Tensor, x: Tensor, alpha: Tensor, *, signed: bo
 
 
 def quantize_activation(x: Tensor, clipping_value: Tensor, bits: int, *, signed: bool = False) -> Tensor:
-    """PACT: activations on 2^bits levels from 0 to alpha (ReLU included), or on 2^bits - 1 levels from -alpha to alpha.
+    """PACT (Choi et al. 2018): Eq. (1) with a learned clipping value alpha, which is the paper's upper bound beta.
+
+    Activations are on 2^bits levels from 0 to alpha (ReLU included) or, if signed, on 2^bits - 1 from -alpha to alpha.
 
     ``x`` has any shape, ``clipping_value`` alpha is a scalar. The gradient passes exactly on 0 < x < alpha. For signed
     values, which PACT does not treat, it passes exactly on -alpha < x < alpha. Alpha's gradient is the sum of the
@@ -197,11 +199,13 @@ class WeightQuantizer(nn.Module):
             self.refresh(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
+        """Weights of any shape on their levels, with the gradient that comes with where the step is from."""
         if self.learned:
             return quantize_with_learned_step(weight, self.step, self.levels)
         return quantize_weight(weight, self.step, self.levels)
 
     def extra_repr(self) -> str:
+        """What torch prints of it."""
         return f"{self.levels}, learned={self.learned}"
 
 
@@ -230,6 +234,7 @@ class ActivationQuantizer(nn.Module):
         return self.get_parameter("clipping_value").clamp_min(LEAST_CLIPPING_VALUE) / self.levels.highest
 
     def forward(self, x: Tensor) -> Tensor:
+        """Activations of any shape, clipped and on their levels; while calibrating, as in float."""
         if self.bits is None or self.calibrating_share is not None:
             y = x if self.signed else torch.relu(x)
             if self.ceiling is not None:
@@ -257,4 +262,5 @@ class ActivationQuantizer(nn.Module):
         self.get_parameter("clipping_value").copy_(start)
 
     def extra_repr(self) -> str:
+        """What torch prints of it."""
         return f"bits={self.bits}, signed={self.signed}, learned={self.learned}"

@@ -49,10 +49,12 @@ class Stage:
 
     @property
     def epochs(self) -> int:
+        """Of this run alone: none for a float network that is taken as it is."""
         return self.recipe.float_part.epochs if self.bit_widths.is_float else self.recipe.retraining.epochs
 
     @property
     def label(self) -> str:
+        """What logs and progress lines call it."""
         return f"{self.architecture.name} {self.bit_widths} on {self.task.name}, seed {self.seed}"
 
 

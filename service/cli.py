@@ -115,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: 1)")
 
+    packing = _add(commands, "packing", "measure how many workers this machine, or its GPU, should have")
+    packing.add_argument("architecture", help="a typical candidate, e.g. basic-L20-D6")
+    packing.add_argument("--task", required=True)
+    packing.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
+    packing.add_argument("--device", help="cpu, cuda or cuda:<index> (default: QUANTRANK_DEVICE, or cpu)")
+    packing.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each measurement (default: 5)")
+
     serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, help="0 for any free one (default: QUANTRANK_PORT or 8000)")

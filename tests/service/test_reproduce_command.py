@@ -64,7 +64,7 @@ def test_training_methods_are_compared_seed_by_seed(capsys: pytest.CaptureFixtur
 
     assert "difference to L2 + PACT" in shown.out
     assert "6/6" in shown.err
-    start = "short, 2+1 epochs (float_part.schedule.epochs = 2, retraining.schedule"
+    start = "short, 2+1 epochs (float_part.schedule.epochs = 2, "
     assert f"Recipe of L2 + PACT: {start}" in shown.out
     assert f"Recipe of LSQ: {start}" in shown.out
     assert shown.out.count("retraining.quantizers.weight_step = learned") == 1
