@@ -32,18 +32,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_the_installed_package_that_runs(installed: Path, tmp_path: Path) -> None:
-    python = installed.parent / "python"
+    script = (
+        "import qcore, searcher, service; print(qcore.__file__, searcher.__file__, service.__file__)\n"
+        "from qcore.kernels import kernels_of; assert kernels_of('fused')"  # from sources that the wheel has to carry
+    )
     found = subprocess.run(
-        [
-            python,
-            "-c",
-            "import qcore, searcher, service; print(qcore.__file__, searcher.__file__, service.__file__)\n"
-            "from qcore.kernels import kernels_of; assert kernels_of('fused')",  # built from sources the wheel carries
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
+        [installed.parent / "python", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
 
     assert str(CHECKOUT) not in found.stdout
