@@ -74,10 +74,16 @@ class FileSplit:
         for found in loader:
             if isinstance(found, InvalidInput):
                 raise found
-            inputs, targets = (torch.from_numpy(each).to(self.device) for each in found)
+            inputs, targets = (self._moved(torch.from_numpy(each)) for each in found)
             if targets.dtype == torch.uint8:
                 targets = targets.long().masked_fill_(targets == IGNORED_PIXEL, IGNORED)
             yield inputs, targets
+
+    def _moved(self, batch: Tensor) -> Tensor:
+        """The batch on the device; copied to a GPU while that computes, for which memory has to be pinned."""
+        if self.device.type != "cuda":
+            return batch.to(self.device)
+        return batch.pin_memory().to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True)

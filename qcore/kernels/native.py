@@ -179,9 +179,12 @@ def native_kernels() -> Kernels:
 
 
 def agree_with_formulas(kernels: Kernels) -> bool:
-    """Whether kernels compute what ``formulas`` say, in float32, on a small example of every kind of pass."""
-    generator = torch.Generator().manual_seed(0)
-    x, residual, gradient = torch.randn((3, 6, 5, 7, 9), generator=generator).unbind()
+    """Whether kernels compute what ``formulas`` say, in float32, on a small example of every kind of pass; on torch's
+    default device.
+    """
+    device = torch.get_default_device()
+    drawn = torch.randn((3, 6, 5, 7, 9), generator=torch.Generator().manual_seed(0), device="cpu")
+    x, residual, gradient = drawn.to(device).unbind()
     x, residual, gradient = (each.contiguous(memory_format=torch.channels_last) for each in (x, residual, gradient))
     weight, bias, alpha = torch.linspace(0.5, 1.5, 5), torch.linspace(-0.2, 0.2, 5), torch.tensor(1.1)
 

@@ -34,3 +34,13 @@ def test_training_on_a_gpu_is_deterministic() -> None:
 
 def test_training_on_a_gpu_agrees_with_the_cpu() -> None:
     assert accuracies("cuda")[0] == pytest.approx(accuracies("cpu")[0], abs=3)
+
+
+def test_compiled_kernels_on_a_gpu_agree_with_the_formulas() -> None:
+    from qcore.kernels import kernels_of
+    from qcore.kernels.native import agree_with_formulas
+
+    kernels = kernels_of("compiled")
+    assert kernels is not None
+    with torch.device("cuda"):
+        assert agree_with_formulas(kernels)
