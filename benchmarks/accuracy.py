@@ -40,7 +40,7 @@ class Comparison:
 
 COMPARISONS = (
     Comparison("fashion-mnist-14", "basic-L20-D6", (6, 3), 10, (PLAIN, ("bf16", "fused"))),
-    Comparison("fashion-mnist-14", "depthwise-L11-D8", (6, 3), 5, (PLAIN, ("bf16", "fused"))),
+    Comparison("fashion-mnist-14", "depthwise-L11-D8", (6, 3), 12, (PLAIN, ("bf16", "fused"))),
     Comparison("digits", "basic-L8-D11", (20, 12), 40, (PLAIN, ("fp32", "fused"), ("bf16", "fused"))),
 )
 
@@ -119,7 +119,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         for run in pool.imap_unordered(train, open_jobs):
             runs.append(run)
-            arguments.output.write_text(json.dumps(runs, indent=1) + "\n")
+            arguments.output.write_text("[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n")
     report(runs)
 
 

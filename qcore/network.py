@@ -24,7 +24,7 @@ from qcore.layers import (
     Resize,
 )
 from qcore.levels import weight_levels
-from qcore.modules import BilinearResize, Concatenation
+from qcore.modules import BilinearResize, Concatenation, QuantizedConv2d, QuantizedLinear, Sum
 from qcore.quantizers import ActivationQuantizer, WeightQuantizer, quantize_weights
 from qcore.recipe import QuantizerSettings
 
@@ -33,72 +33,6 @@ if TYPE_CHECKING:
 
     from qcore.kernels.functions import Kernels
     from qcore.layers import Layer
-
-
-class QuantizedConv2d(nn.Conv2d):
-    """A convolution whose weights pass a quantizer, if it has one."""
-
-    def __init__(self, layer: Conv, weight_quantizer: WeightQuantizer | None) -> None:
-        super().__init__(
-            layer.in_channels,
-            layer.shape[0],
-            layer.kernel_size,
-            layer.stride,
-            padding=layer.dilation * (layer.kernel_size // 2),
-            dilation=layer.dilation,
-            groups=layer.groups,
-            bias=layer.bias,
-        )
-        self.weight_quantizer = weight_quantizer
-        self.quantized_weight: Tensor | None = None
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
-        """(N, channels, height, width) to (N, out channels, ceil(height / stride), ceil(width / stride))."""
-        weight = _effective_weight(self)
-        if self.kernel_size == (1, 1) and self.stride != (1, 1):
-            # The same sum over the points that count. torch 2.15's own kernel for it writes beyond its memory on CPUs,
-            # channels last, with few channels: training on images of 64x64 crashed.
-            input = input[:, :, :: self.stride[0], :: self.stride[1]]  # noqa: A001
-            return nn.functional.conv2d(input, weight, self.bias, groups=self.groups)
-        if self.groups > 1 and self.stride != (1, 1) and input.is_cpu and torch.is_autocast_enabled("cpu"):
-            # oneDNN's bf16 kernel for the gradient of strided depthwise convolutions is ten times as slow as that of
-            # four times the work without strides.
-            whole = nn.functional.conv2d(input, weight, self.bias, 1, self.padding, self.dilation, self.groups)
-            return whole[:, :, :: self.stride[0], :: self.stride[1]]
-        return nn.functional.conv2d(input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-
-class QuantizedLinear(nn.Linear):
-    """A fully connected layer whose weights pass a quantizer, if it has one; flattens its input."""
-
-    def __init__(self, layer: Linear, weight_quantizer: WeightQuantizer | None) -> None:
-        super().__init__(layer.in_features, layer.shape[0])
-        self.weight_quantizer = weight_quantizer
-        self.quantized_weight: Tensor | None = None
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """(N, channels, height, width) to (N, features)."""
-        weight = _effective_weight(self)
-        return nn.functional.linear(input.flatten(1), weight, self.bias)
-
-
-def _effective_weight(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
-    """What a layer computes with: its quantized weights, which the network may have quantized with all others'."""
-    if layer.quantized_weight is not None:
-        return layer.quantized_weight
-    return layer.weight if layer.weight_quantizer is None else layer.weight_quantizer(layer.weight)
-
-
-class _Sum(nn.Module):
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, *terms: Tensor) -> Tensor:
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return total if self.scale == 1.0 else total * self.scale
 
 
 class Network(nn.Module):
@@ -122,7 +56,7 @@ class Network(nn.Module):
         for layer in layers:
             if not isinstance(layer, Input):
                 self.add_module(layer.name, _module(layer, weights, bit_widths, settings))
-        self._steps = single_steps(layers, dict(self.named_children()))
+        self._single_steps = single_steps(layers, dict(self.named_children()))
         self._fused: list[Step] = []
         self._observer: Callable[[str, Tensor], None] | None = None
         # Channels last: depthwise networks train 1.5 times as fast so, others as fast. Files want the usual layout.
@@ -130,9 +64,9 @@ class Network(nn.Module):
         self.register_state_dict_post_hook(_in_usual_layout)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of inputs, in training through the layers that ``fuse`` joined."""
-        if not (self.training and self._fused):
-            return self._run(self._steps, x)
+        """Logits of inputs, through the layers that ``fuse`` joined."""
+        if not self._fused:
+            return self._run(self._single_steps, x)
         self._quantize_weights(x.device.type)
         try:
             return self._run(self._fused, x)
@@ -167,14 +101,17 @@ class Network(nn.Module):
             layer.quantized_weight = weight
 
     def fuse(self, kernels: Kernels | None) -> None:
-        """Makes training compute what it can in fused passes of these kernels; with None, layer by layer."""
+        """Computes what it can in fused passes of these kernels from now on; with None, layer by layer.
+
+        By fused passes there are gradients in training mode only.
+        """
         modules = dict(self.named_children())
         self._fused = [] if kernels is None else fused_steps(self.layers, modules, kernels)
 
     @property
-    def training_steps(self) -> list[Step]:
-        """What a forward pass in training calls, one after another."""
-        return self._fused or self._steps
+    def steps(self) -> list[Step]:
+        """What a forward pass calls, one after another."""
+        return self._fused or self._single_steps
 
     @contextmanager
     def observed(self, observer: Callable[[str, Tensor], None]) -> Iterator[None]:
@@ -221,7 +158,7 @@ class Network(nn.Module):
             module.weight_quantizer = None
         for _, quantizer in self.activation_quantizers():
             quantizer.calibrating_share = clipped_share
-        self(x)
+        self._run(self._single_steps, x)
         for _, quantizer in self.activation_quantizers():
             quantizer.calibrating_share = None
         for module, weight_quantizer in quantizers.items():
@@ -296,7 +233,7 @@ def _module(
                 ceiling=layer.ceiling,
             )
         case Add():
-            return _Sum(layer.scale)
+            return Sum(layer.scale)
         case GlobalAveragePool():
             return nn.AdaptiveAvgPool2d(1)
         case MaxPool():

@@ -1,7 +1,7 @@
 """Precision and path of training: what a recipe's ``auto`` stands for on a device.
 
 Both decide the last digits of a result, so they are resolved where a request is taken and are part of what identifies
-its stages. Accuracies are measured layer by layer in fp32, whichever they are.
+its stages. Accuracies are measured in fp32, whichever they are.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ def compiled_kernels(backend: str = "inductor") -> Kernels:
     torch._dynamo.config.recompile_limit = max(_MOST_KINDS, torch._dynamo.config.recompile_limit)
     return Kernels(
         _compiled(formulas.batch_norm_clip_forward, backend),
+        _compiled(formulas.batch_norm_clip_evaluate, backend),
         _compiled(formulas.batch_norm_clip_backward, backend),
         _compiled(formulas.clip_forward, backend),
         _compiled(formulas.clip_backward, backend),

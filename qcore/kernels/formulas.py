@@ -42,6 +42,14 @@ def batch_norm_clip_forward(
     return _rounded(z, alpha, clipping).to(x.dtype), mean, deviation
 
 
+def batch_norm_clip_evaluate(
+    x: Tensor, residual: Tensor | None, scale: Tensor, shift: Tensor, alpha: Tensor | None, clipping: Clipping
+) -> Tensor:
+    """As in evaluation, where batch normalization is a scale and a shift a channel."""
+    z = x.float() * _by_channel(scale, x) + _by_channel(shift, x)
+    return _rounded(z if residual is None else z + residual.float(), alpha, clipping).to(x.dtype)
+
+
 def batch_norm_clip_backward(
     gradient: Tensor,
     x: Tensor,

@@ -22,6 +22,7 @@ class Kernels:
     """What computes the passes; each is called, and answers, as the function of that name in ``formulas``."""
 
     batch_norm_clip_forward: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    batch_norm_clip_evaluate: Callable[..., Tensor]
     batch_norm_clip_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]]
     clip_forward: Callable[..., tuple[Tensor, Tensor]]
     clip_backward: Callable[..., tuple[Tensor, Tensor]]
@@ -92,11 +93,21 @@ def batch_norm_clip(
     clipping: Clipping,
     kernels: Kernels,
 ) -> Tensor:
-    """``x`` (N, C, height, width), normalized over the batch as ``norm`` does in training, plus the residual, clipped.
+    """``x`` (N, C, height, width), normalized as ``norm`` does, plus the residual, clipped.
 
-    Weights, statistics and ``alpha`` are float32; the output is of x's type, float32 or bfloat16.
+    Weights, statistics and ``alpha`` are float32; the output is of x's type, float32 or bfloat16. In evaluation there
+    is no gradient.
     """
     assert norm.num_batches_tracked is not None
+    if not norm.training:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        with torch.no_grad():
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            shift = norm.bias - norm.running_mean * scale
+            x = _dense(x)
+            other = None if residual is None else _dense(residual, x.dtype)
+            return kernels.batch_norm_clip_evaluate(x, other, scale, shift, alpha, clipping)
     norm.num_batches_tracked.add_(1)
     y: Tensor = _BatchNormClip.apply(x, residual, norm.weight, norm.bias, alpha, norm, clipping, kernels)
     return y

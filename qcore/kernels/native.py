@@ -33,6 +33,7 @@ _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _P, _N, _F, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _SIGNATURES = {
     "batch_norm_clip_forward": (_P, _P, _P, _N, _N, _P, _P, _P, _P, _F, _F, _P, _P, _F, _F, _F, _I),
+    "batch_norm_clip_evaluate": (_P, _P, _P, _N, _N, _P, _P, _F, _F, _F, _I),
     "batch_norm_clip_backward": (_P, _P, _P, _P, _P, _N, _N, _P, _P, _P, _P, _P, _P, _P, _F, _F, _I),
     "clip_forward": (_P, _P, _P, _P, _N, _F, _F, _F, _I),
     "clip_backward": (_P, _P, _P, _N, _P, _I),
@@ -124,6 +125,17 @@ def batch_norm_clip_forward(
     return y, mean, deviation
 
 
+def batch_norm_clip_evaluate(
+    x: Tensor, residual: Tensor | None, scale: Tensor, shift: Tensor, alpha: Tensor | None, clipping: Clipping
+) -> Tensor:
+    """As ``formulas.batch_norm_clip_evaluate``."""
+    y, channels = torch.empty_like(x), x.shape[1]
+    shape = x.numel() // channels, channels
+    places = _at(x), _at(residual), _at(y)
+    _call("batch_norm_clip_evaluate", x, *places, *shape, _at(scale), _at(shift), *clipping.bounds(alpha))
+    return y
+
+
 def batch_norm_clip_backward(
     gradient: Tensor,
     x: Tensor,
@@ -172,7 +184,9 @@ def native_kernels() -> Kernels:
             one optimizes for a processor that nobody may have tried it on.
     """
     library()
-    kernels = Kernels(batch_norm_clip_forward, batch_norm_clip_backward, clip_forward, clip_backward)
+    kernels = Kernels(
+        batch_norm_clip_forward, batch_norm_clip_evaluate, batch_norm_clip_backward, clip_forward, clip_backward
+    )
     if not agree_with_formulas(kernels):
         raise OSError(f"what {compiler()} made of the kernels computes wrongly")
     return kernels
@@ -200,6 +214,7 @@ def agree_with_formulas(kernels: Kernels) -> bool:
                 backward = of.batch_norm_clip_backward(
                     gradient, x, other, weight, bias, mean, deviation, of_alpha, clipping
                 )
+                found.append(of.batch_norm_clip_evaluate(x, other, weight, bias, of_alpha, clipping))
                 found += [y, mean, deviation, *running, *(backward if clipping.levels else backward[:-1])]
                 if clipping.levels is not None:
                     y, where = of.clip_forward(x, other, alpha, clipping)

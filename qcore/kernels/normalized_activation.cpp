@@ -158,6 +158,19 @@ void normalize(const T *x, const T *residual, T *y, const Tiles &tiles, const st
 }
 
 template <typename T>
+void normalize_any(const T *x, const T *residual, T *y, const Tiles &tiles, const float *scale, const float *shift,
+                   const Clip clip, int threads) {
+    const std::vector<float> scales = tiles.repeated(scale), shifts = tiles.repeated(shift);
+    if (clip.step > 0) {
+        if (residual) normalize<T, true, true>(x, residual, y, tiles, scales, shifts, clip, threads);
+        else normalize<T, true, false>(x, residual, y, tiles, scales, shifts, clip, threads);
+    } else {
+        if (residual) normalize<T, false, true>(x, residual, y, tiles, scales, shifts, clip, threads);
+        else normalize<T, false, false>(x, residual, y, tiles, scales, shifts, clip, threads);
+    }
+}
+
+template <typename T>
 void forward(const T *x, const T *residual, T *y, int64_t rows, int64_t channels, const float *weight,
              const float *bias, float *running_mean, float *running_var, float momentum, float epsilon, float *mean,
              float *inverse_deviation, float low, float high, float step, int threads) {
@@ -176,15 +189,7 @@ void forward(const T *x, const T *residual, T *y, int64_t rows, int64_t channels
         scale[c] = weight[c] * inverse_deviation[c];
         shift[c] = bias[c] - mean[c] * scale[c];
     }
-    const std::vector<float> scales = tiles.repeated(scale.data()), shifts = tiles.repeated(shift.data());
-    const Clip clip{low, high, step};
-    if (step > 0) {
-        if (residual) normalize<T, true, true>(x, residual, y, tiles, scales, shifts, clip, threads);
-        else normalize<T, true, false>(x, residual, y, tiles, scales, shifts, clip, threads);
-    } else {
-        if (residual) normalize<T, false, true>(x, residual, y, tiles, scales, shifts, clip, threads);
-        else normalize<T, false, false>(x, residual, y, tiles, scales, shifts, clip, threads);
-    }
+    normalize_any(x, residual, y, tiles, scale.data(), shift.data(), Clip{low, high, step}, threads);
 }
 
 template <typename T, bool RESIDUAL>
@@ -349,6 +354,11 @@ void clip_backward(const T *gradient, const uint8_t *where, T *passed, int64_t c
         float low, float high, float step, int threads) {                                                              \
         forward<T>(x, residual, y, rows, channels, weight, bias, running_mean, running_var, momentum, epsilon, mean,   \
                    deviation, low, high, step, threads);                                                               \
+    }                                                                                                                  \
+    extern "C" void batch_norm_clip_evaluate_##SUFFIX(                                                                 \
+        const T *x, const T *residual, T *y, int64_t rows, int64_t channels, const float *scale, const float *shift,   \
+        float low, float high, float step, int threads) {                                                              \
+        normalize_any<T>(x, residual, y, Tiles(rows, channels), scale, shift, Clip{low, high, step}, threads);         \
     }                                                                                                                  \
     extern "C" void batch_norm_clip_backward_##SUFFIX(                                                                 \
         const T *gradient, const T *x, const T *residual, T *of_residual, T *of_x, int64_t rows, int64_t channels,     \

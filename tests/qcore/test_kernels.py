@@ -261,24 +261,29 @@ def test_every_step_of_a_fused_network_is_its_layers_one_by_one(name: str, bit_w
     with network.observed(lambda layer, output: outputs.update({layer: output.detach()})):
         logits = network(x)
     network.fuse(kernels_of("fused"))
-    assert len(network.training_steps) <= len(network.layers) - 1
-    for step in network.training_steps:
+    assert len(network.steps) <= len(network.layers) - 1
+    for step in network.steps:
         found = step.run(*[outputs[name] for name in step.inputs])
         off = (found - outputs[step.name]).abs() > 1e-5 + 1e-4 * outputs[step.name].abs()
         assert off.sum() <= off.numel() / 200, step.name  # codes of 8 bits lie close together
     assert torch.isfinite(network(x)).all()
     assert all(layer.quantized_weight is None for _, layer in network.weight_layers())
-    assert network.eval()(x).shape == logits.shape
+    fused = network.eval()(x)
+    network.fuse(None)
+    expected = network(x)
+    off = (fused - expected).abs() > 1e-3 * expected.abs().max()
+    assert fused.shape == logits.shape
+    assert off.float().mean() < 0.05, "in evaluation"
 
 
 def test_norms_sums_and_activations_are_fused_and_nothing_that_others_read() -> None:
     network = Network(Architecture.parse("preact-L8-D4").layers(get_task("digits")), W2A2)
     network.fuse(kernels_of("fused"))
-    fused = {step.name for step in network.training_steps}
+    fused = {step.name for step in network.steps}
     gone = {layer.name for layer in network.layers[1:]} - fused
     kinds = {layer.name: type(layer).__name__ for layer in network.layers}
     assert {kinds[name] for name in gone} == {"BatchNorm", "Add"}
-    for step in network.training_steps:
+    for step in network.steps:
         assert not set(step.inputs) & gone
 
 
