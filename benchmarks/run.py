@@ -27,8 +27,8 @@ def main() -> None:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
         "provenance": provenance(device),
-        "steps": steps.measured(steps.NETWORKS, arguments.rounds, arguments.device, os.cpu_count() or 1),
-        "depthwise_to_basic": steps.depthwise_against_basic(arguments.rounds, arguments.device),
+        "steps": steps.measured(steps.NETWORKS, arguments.rounds, device, compiled=False),
+        "depthwise_to_basic": steps.depthwise_against_basic(arguments.rounds, device),
         "whole": whole.measured(),
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

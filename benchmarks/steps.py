@@ -2,16 +2,14 @@
 
     python benchmarks/steps.py [--networks basic-L20-D16,...] [--compiled]
 
-Batch 128 of 32x32 color images; a step is forward, loss, backward and update, without data and measurements. Every one
-runs in a process of its own and waits for its turn: ours as ``quantrank`` sets a process up, peers as their users have
-them and, ``kept``, with our setting of the C library that keeps memory from step to step. Memory is the peak of a step
-over what stands before it.
+Batch 128 of 32x32 color images; a step is forward, loss, backward and update, without data and measurements. Memory is
+the peak of a step over what stands before it, in a process of its own. Peers run with our setting of the C library that
+keeps memory from step to step: it makes them faster too.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -42,12 +40,7 @@ OURS = tuple(
     for precision in ("fp32", "bf16")
     for path in ("plain", "fused")
 )
-PEERS = tuple(
-    f"{peer} {precision} {memory}"
-    for peer in ("brevitas", "fakequantize")
-    for precision in ("fp32", "bf16")
-    for memory in ("plain", "kept")
-)
+PEERS = tuple(f"{peer} {precision} plain" for peer in ("brevitas", "fakequantize") for precision in ("fp32", "bf16"))
 COMPILED = ("float bf16 compiled-model", "W2A2 bf16 compiled-model", "fakequantize bf16 compiled-model")
 AUTO = "bf16 fused"
 
@@ -94,36 +87,6 @@ def _network(kind: str, layers: Any, x: torch.Tensor) -> nn.Module:
     return network
 
 
-class Remote:
-    """A step in a process of its own; calling it has it run once, there."""
-
-    def __init__(self, name: str, mode: str, device: str, threads: int, size: int = 32) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._here, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, name, mode, device, threads, size), daemon=True)
-        self._process.start()
-
-    def __call__(self) -> None:
-        self._here.send("step")
-        self._here.recv()
-
-    def end(self) -> None:
-        self._here.send("end")
-        self._process.join()
-
-
-def _serve(there: Any, name: str, mode: str, device: str, threads: int, size: int) -> None:
-    warnings.simplefilter("ignore")
-    if mode in PEERS and mode.endswith("plain"):
-        torch.set_num_threads(threads)
-    else:
-        prepare_device(device, threads)
-    step = step_of(name, mode, torch.device(device), size)
-    while there.recv() == "step":
-        step()
-        there.send("done")
-
-
 def peak_bytes(name: str, mode: str) -> int:
     """Peak memory of a step over what stands before it, by Linux's own count, in a new process."""
     command = [sys.executable, __file__, "--memory-of", name, mode]
@@ -146,9 +109,7 @@ def _resident(field: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def measured(
-    networks: tuple[str, ...], rounds: int, device: str, threads: int, *, compiled: bool = False
-) -> dict[str, Any]:
+def measured(networks: tuple[str, ...], rounds: int, device: torch.device, *, compiled: bool) -> dict[str, Any]:
     """Times, memory and ratios of every network; prints them."""
     absent = peers.missing()
     for peer in absent:
@@ -161,15 +122,13 @@ def measured(
     for name in networks:
         steps, compile_seconds = {}, {}
         for mode in modes:
-            steps[mode] = Remote(name, mode, device, threads)
+            steps[mode] = step_of(name, mode, device)
             if "compiled" in mode:
                 started = time.perf_counter()
                 steps[mode]()
                 compile_seconds[mode] = round(time.perf_counter() - started, 1)
         times = interleaved(steps, rounds)
-        for step in steps.values():
-            step.end()
-        memory = {mode: peak_bytes(name, mode) for mode in modes if "compiled" not in mode and "kept" not in mode}
+        memory = {mode: peak_bytes(name, mode) for mode in OURS + tuple(m for m in modes if m in PEERS)}
         fastest_float = min((mode for mode in times if mode.startswith("float")), key=lambda mode: times[mode].median)
         auto = f"W2A2 {AUTO}"
         ratio, memory_ratio = times[auto].ratio_to(times[fastest_float]), memory[auto] / memory[f"float {AUTO}"]
@@ -206,35 +165,35 @@ def _against_peers(times: dict[str, Times]) -> dict[str, Spread]:
     found = {}
     ours = min((mode for mode in times if mode.startswith("W2A2")), key=lambda mode: times[mode].median)
     for peer in ("brevitas", "fakequantize"):
-        for memory in ("plain", "kept"):
-            of_peer = [mode for mode in times if mode.startswith(peer) and mode.endswith(memory)]
-            if not of_peer:
-                continue
-            best = min(of_peer, key=lambda mode: times[mode].median)
-            found[f"{best} / {ours}, best against best"] = times[best].ratio_to(times[ours])
+        of_peer = [mode for mode in times if mode.startswith(peer)]
+        if not of_peer:
+            continue
+        best = min(of_peer, key=lambda mode: times[mode].median)
+        found[f"{best} / {ours}, best against best"] = times[best].ratio_to(times[ours])
         for precision in ("fp32", "bf16"):
-            theirs = f"{peer} {precision} plain"
-            if theirs in times:
-                found[f"{theirs} / W2A2 {precision} fused"] = times[theirs].ratio_to(times[f"W2A2 {precision} fused"])
+            found[f"{peer} / W2A2, both eager in {precision}, ours fused"] = times[
+                f"{peer} {precision} plain"
+            ].ratio_to(times[f"W2A2 {precision} fused"])
     return found
 
 
-def depthwise_against_basic(rounds: int, device: str) -> dict[str, Any]:
+def depthwise_against_basic(rounds: int, device: torch.device) -> dict[str, Any]:
     """Networks of equal depth and about equal parameters, on one thread, as searches train them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     found = {}
     for size, basic, depthwise in (
         (14, "basic-L20-D6", "depthwise-L20-D8"),
         (32, "basic-L20-D16", "depthwise-L20-D22"),
     ):
         modes = ("float bf16 fused", "W2A2 bf16 fused")
-        steps = {f"{name} {mode}": Remote(name, mode, device, 1, size) for name in (basic, depthwise) for mode in modes}
+        steps = {f"{name} {mode}": step_of(name, mode, device, size) for name in (basic, depthwise) for mode in modes}
         times = interleaved(steps, rounds)
-        for step in steps.values():
-            step.end()
         for mode in modes:
             ratio = times[f"{depthwise} {mode}"].ratio_to(times[f"{basic} {mode}"])
             print(f"{depthwise} / {basic}, {size}x{size}, one thread, {mode}: {ratio}")
             found[f"{depthwise} / {basic} {mode}"] = asdict(ratio)
+    torch.set_num_threads(threads)
     return found
 
 
@@ -250,8 +209,8 @@ def main() -> None:
     if arguments.memory_of:
         _print_peak(*arguments.memory_of)
         return
-    networks = tuple(arguments.networks.split(","))
-    measured(networks, arguments.rounds, arguments.device, arguments.threads, compiled=arguments.compiled)
+    device = prepare_device(arguments.device, arguments.threads)
+    measured(tuple(arguments.networks.split(",")), arguments.rounds, device, compiled=arguments.compiled)
 
 
 if __name__ == "__main__":
