@@ -117,8 +117,10 @@ class Network(nn.Module):
     def observed(self, observer: Callable[[str, Tensor], None]) -> Iterator[None]:
         """Calls ``observer`` with every layer's name and output; layers inside a fused pass have none."""
         self._observer = observer
-        yield
-        self._observer = None
+        try:
+            yield
+        finally:
+            self._observer = None
 
     def weight_layers(self) -> Iterator[tuple[str, QuantizedConv2d | QuantizedLinear]]:
         """By name, every layer that has weights, in the order of the layer list."""
