@@ -10,6 +10,7 @@ keeps memory from step to step: it makes them faster too.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -24,10 +25,12 @@ import peers
 import torch
 from timing import Spread, Times, interleaved
 from torch import nn
+from torch._inductor.utils import fresh_cache
 
 from qcore import FLOAT, Architecture, BitWidths, Network, get_task
 from qcore.devices import prepare_device
 from qcore.kernels import kernels_of
+from qcore.packing import bare_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,12 +64,7 @@ def step_of(name: str, mode: str, device: torch.device, size: int = 32) -> Calla
     run: Any = torch.compile(network) if path == "compiled-model" else network
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = run(x)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        bare_step(run, optimizer, x, labels, bf16=precision == "bf16")
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -109,26 +107,39 @@ def _resident(field: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def measured(networks: tuple[str, ...], rounds: int, device: torch.device, *, compiled: bool) -> dict[str, Any]:
-    """Times, memory and ratios of every network; prints them."""
+def compiled_model(name: str, mode: str) -> dict[str, float]:
+    """A whole model through torch.compile, beside our automatic W2A2, in a new process: compiled models share what
+    dynamo knows of their code, and slow each other down.
+    """
+    command = [sys.executable, __file__, "--compiled-alone", name, mode]
+    return dict(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
+
+
+def _print_compiled(name: str, mode: str, device: torch.device, rounds: int) -> None:
+    torch._dynamo.config.recompile_limit = 256  # so that it is compiled in every part it can be
+    step = step_of(name, mode, device)
+    started = time.perf_counter()
+    with fresh_cache():
+        step()
+    seconds = time.perf_counter() - started
+    times = interleaved({"compiled": step, "ours": step_of(name, f"W2A2 {AUTO}", device)}, rounds)
+    to_ours = times["compiled"].ratio_to(times["ours"]).median
+    print(json.dumps({"milliseconds": times["compiled"].median, "to_ours": to_ours, "compile_seconds": seconds}))
+
+
+def measured(
+    networks: tuple[str, ...], rounds: int, device: torch.device, *, compiled: tuple[str, ...]
+) -> dict[str, Any]:
+    """Times, memory and ratios of every network, of some through torch.compile as a whole too; prints them."""
     absent = peers.missing()
     for peer in absent:
         print(f'{peer} is not installed and not compared with: pip install -e ".[bench]"')
-    modes = OURS + tuple(mode for mode in PEERS if mode.split()[0] not in absent)
-    if compiled:
-        modes += COMPILED
     found: dict[str, Any] = {}
     quantized_to_float, memory_ratios = [], []
     for name in networks:
-        steps, compile_seconds = {}, {}
-        for mode in modes:
-            steps[mode] = step_of(name, mode, device)
-            if "compiled" in mode:
-                started = time.perf_counter()
-                steps[mode]()
-                compile_seconds[mode] = round(time.perf_counter() - started, 1)
-        times = interleaved(steps, rounds)
-        memory = {mode: peak_bytes(name, mode) for mode in OURS + tuple(m for m in modes if m in PEERS)}
+        modes = OURS + tuple(mode for mode in PEERS if mode.split()[0] not in absent)
+        times = interleaved({mode: step_of(name, mode, device) for mode in modes}, rounds)
+        memory = {mode: peak_bytes(name, mode) for mode in modes}
         fastest_float = min((mode for mode in times if mode.startswith("float")), key=lambda mode: times[mode].median)
         auto = f"W2A2 {AUTO}"
         ratio, memory_ratio = times[auto].ratio_to(times[fastest_float]), memory[auto] / memory[f"float {AUTO}"]
@@ -137,14 +148,16 @@ def measured(networks: tuple[str, ...], rounds: int, device: torch.device, *, co
         print(f"\n{name}\n| | ms a step | quartiles | peak MB |\n| --- | ---: | ---: | ---: |")
         for mode, each in times.items():
             spread = Spread.of(list(each.milliseconds))
-            peak = f"{memory[mode] / 1e6:.0f}" if mode in memory else "–"
-            print(f"| {mode} | {each.median:.0f} | {spread.low:.0f} to {spread.high:.0f} | {peak} |")
+            peak = memory[mode] / 1e6
+            print(f"| {mode} | {each.median:.0f} | {spread.low:.0f} to {spread.high:.0f} | {peak:.0f} |")
         print(f"W2A2 {AUTO} / fastest float ({fastest_float}): {ratio}; memory, to float {AUTO}: {memory_ratio:.2f}")
         against = _against_peers(times)
         for line, value in against.items():
             print(f"{line}: {value}")
-        for mode, seconds in compile_seconds.items():
-            print(f"{mode}: first step, compiling, {seconds} s")
+        whole = {mode: compiled_model(name, mode) for mode in COMPILED} if name in compiled else {}
+        for mode, alone in whole.items():
+            print(f"{mode}: {alone['milliseconds']:.0f} ms a step, {alone['to_ours']:.2f} times ours beside it", end="")
+            print(f"; compiling and its first step {alone['compile_seconds']:.0f} s")
         found[name] = {
             "milliseconds": {mode: each.milliseconds for mode, each in times.items()},
             "peak_bytes": memory,
@@ -152,7 +165,7 @@ def measured(networks: tuple[str, ...], rounds: int, device: torch.device, *, co
             "quantized_to_float": asdict(ratio),
             "memory_quantized_to_float": memory_ratio,
             "peers_to_ours": {line: asdict(value) for line, value in against.items()},
-            "compile_seconds": compile_seconds,
+            "compiled_models": whole,
         }
     print(
         f"\nW2A2 / float over the networks: median {statistics.median(quantized_to_float):.2f}, "
@@ -205,12 +218,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compiled", action="store_true", help="whole models through torch.compile too: minutes")
     parser.add_argument("--memory-of", nargs=2, metavar=("NETWORK", "MODE"), help=argparse.SUPPRESS)
+    parser.add_argument("--compiled-alone", nargs=2, metavar=("NETWORK", "MODE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
         _print_peak(*arguments.memory_of)
         return
     device = prepare_device(arguments.device, arguments.threads)
-    measured(tuple(arguments.networks.split(",")), arguments.rounds, device, compiled=arguments.compiled)
+    if arguments.compiled_alone:
+        _print_compiled(*arguments.compiled_alone, device, arguments.rounds)
+        return
+    networks = tuple(arguments.networks.split(","))
+    measured(networks, arguments.rounds, device, compiled=networks if arguments.compiled else ())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,8 @@ from qcore.numerics import resolve_numerics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor, nn
 
     from qcore.architecture import Architecture
     from qcore.bit_widths import BitWidths
@@ -114,6 +117,18 @@ def device_bytes(device: str) -> int | None:
         return None
 
 
+def bare_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, labels: Tensor, *, bf16: bool = False
+) -> None:
+    """One optimizer step of a network (N, ...) -> (N, classes), without regularizers, schedule or measurement."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        logits = network(x)
+    loss = cross_entropy(logits.float(), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
 _in_process: dict[str, Any] = {}
 
 
@@ -137,14 +152,7 @@ def _train(job: tuple[Architecture, Task, Recipe, BitWidths, str, int, float]) -
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, fused=True)
     x = x.to(device)
 
-    def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=part.precision == "bf16"):
-            logits = network(x)
-        loss = cross_entropy(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
+    step = partial(bare_step, network, optimizer, x, labels, bf16=part.precision == "bf16")
     for _ in range(_WARM_UP_STEPS):
         step()
     _in_process["barrier"].wait(_WAIT_SECONDS)
