@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from qcore.recipe import Schedule
     from qcore.stages import Stage
 
 State = dict[str, Tensor]
@@ -158,8 +159,7 @@ def _initial_network(stage: Stage, data: Data, start_state: State | None) -> Net
 
 def _optimizer(network: Network, stage: Stage) -> torch.optim.Optimizer:
     """Step sizes that are learned are not regularized, clipping values by a setting of their own."""
-    part = stage.recipe.float_part if stage.bit_widths.is_float else stage.recipe.retraining
-    schedule = part.schedule
+    schedule = _schedule(stage)
     by_kind: dict[str, list[nn.Parameter]] = {"step": [], "clipping_value": [], "": []}
     for name, parameter in network.named_parameters():
         kind = name.rsplit(".", 1)[1]
@@ -192,7 +192,7 @@ def _resume(
 def _train_epoch(
     epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
 ) -> CurvePoint:
-    steps = steps_per_epoch(data, stage.recipe.float_part)
+    steps = steps_per_epoch(data, stage.recipe.float_part, _schedule(stage).epoch_share)
     loss_sum = torch.zeros((), device=data.device)
     for _, loss in _steps(epoch, stage, network, optimizer, data):
         loss_sum += loss
@@ -219,9 +219,10 @@ def _steps(
     quantizers, lipschitz_scale = retraining.quantizers, retraining.lipschitz_scale
     if quantizers.step_refresh == "epoch":
         network.refresh_steps()
-    steps = steps_per_epoch(data, recipe)
+    share = _schedule(stage).epoch_share
+    steps = steps_per_epoch(data, recipe, share)
     generator = generator_for(stage.seed, stage.bit_widths, epoch)
-    for index, (x, labels) in enumerate(training_batches(data, recipe, generator)):
+    for index, (x, labels) in enumerate(training_batches(data, recipe, generator, share)):
         step = epoch * steps + index
         for group in optimizer.param_groups:
             group["lr"] = _rate(stage, step, steps)
@@ -239,6 +240,10 @@ def _steps(
         with network.scales_held(quantizers.most_scale_change):
             optimizer.step()
         yield step, task_loss.detach()
+
+
+def _schedule(stage: Stage) -> Schedule:
+    return stage.recipe.float_part.schedule if stage.bit_widths.is_float else stage.recipe.retraining.schedule
 
 
 def _rate(stage: Stage, step: int, steps: int) -> float:

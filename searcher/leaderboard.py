@@ -13,7 +13,8 @@ from sqlalchemy import and_, or_, select
 
 from qcore.bit_widths import FLOAT
 from qcore.stages import NUMERICS_VERSION
-from searcher.tables import Candidate, Evaluation, Search, Stage
+from searcher.situation import recipes_of
+from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,20 +61,26 @@ class Entry:
     """Mean validation accuracy at the ranking bit widths: what ranks."""
 
 
-def search_leaderboard(session: Session, search: Search) -> list[Entry]:
-    """The leaderboard of a search: its candidates that have a result at its first bit widths."""
+def search_leaderboard(session: Session, search: Search, rung: int | None = None) -> list[Entry]:
+    """The leaderboard of a search: its candidates that have a result at its first bit widths.
+
+    Of the full recipe, or apart from it of one of the search's rungs.
+    """
+    recipe = recipes_of(search)[-1 if rung is None else rung]
+    bit_widths = search.bit_widths if rung in (None, len(search.rungs)) else search.bit_widths[:1]
+    proposed = select(Proposal.evaluation_id).where(Proposal.search_id == search.id)
     query = _stages_of(
         search.task,
         search.task_version,
         search.numerics_version,
-        search.float_recipe_hash,
-        search.retraining_recipe_hash,
-        search.bit_widths,
+        recipe.float_part.hash(),
+        recipe.retraining.hash(),
+        bit_widths,
     ).where(
         Evaluation.architecture.in_(select(Candidate.architecture).where(Candidate.search_id == search.id)),
-        Evaluation.seed.in_(search.seeds),
+        or_(Evaluation.seed.in_(search.seeds), Evaluation.id.in_(proposed)),
     )
-    return _ranked(session.execute(query), search.bit_widths)
+    return _ranked(session.execute(query), bit_widths)
 
 
 def task_leaderboard(

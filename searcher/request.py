@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task, override
 from qcore.numerics import resolve_numerics
+from qcore.recipe_scaling import scaled_recipe
 from qcore.starting_network import check_starting_network, resolve_checkpoint
+from searcher.samplers import Sampler
 from searcher.space import enumerate_candidates
 
 if TYPE_CHECKING:
@@ -22,20 +25,41 @@ DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
 MOST_PARAMETERS = 100_000_000
 MOST_CANDIDATES = 10_000
 MOST_STAGES = 100_000
+MOST_SECONDS = 366 * 24 * 3600.0
 _RECIPE_FORMS = 'give a name, e.g. short, or a JSON object, e.g. {"float_part": {"schedule": {"epochs": 30}}}'
 
 Name = Annotated[str, Field(max_length=64)]
 
 
-class SearchRequest(BaseModel):
+class Limits(BaseModel):
+    """What ends a search before every candidate has had its turn; null for no limit."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    max_evaluations: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PARAMETERS,
+        description="Most newly trained evaluations (candidate x rung x seed); stored results are free.",
+    )
+    time_limit_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_SECONDS,
+        description="Seconds after which the search ends with what it has; the best are promoted early, then.",
+    )
+    target_accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="Percent: the search ends with the first candidate whose validation accuracy reaches it.",
+    )
+
+
+class SearchRequest(Limits):
     """Which architecture, within a parameter budget, is best at the first of these bit widths?"""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        json_schema_extra={"examples": [{"task": "digits", "parameter_budget": 20_000}]},
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "digits", "parameter_budget": 20_000}]})
 
     task: Name = Field(
         description="Name of a task, as GET /tasks lists them; images/<folder>@<size> for the user's own images."
@@ -70,12 +94,35 @@ class SearchRequest(BaseModel):
         max_length=1000,
         description="Names or aliases of the candidates themselves, in place of blocks, depths and widths.",
     )
-    engine: Literal["optuna"] = Field(default="optuna", description="What proposes the next candidate.")
-    max_evaluations: int | None = Field(
+    engine: Literal["optuna"] = Field(default="optuna", description="What runs evaluations.")
+    sampler: Sampler = Field(
+        default="tpe",
+        description="Which candidate comes next: grid takes them in their order, tpe and gp learn from results.",
+    )
+    minimize: Literal["parameters", "bit_operations"] | None = Field(
+        default=None, description="A cost that the sampler tpe is to keep small beside a great accuracy."
+    )
+    rungs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default=[],
+        max_length=4,
+        description="Successive halving: every candidate is trained with the recipe's epochs times the first of these "
+        "fractions, the best share goes on to the next, and at last to the full recipe, which alone is ranked.",
+        examples=[[0.15]],
+    )
+    promoted_share: float = Field(default=0.25, gt=0, lt=1, description="Share of a rung that goes on to the next.")
+    max_seeds: int | None = Field(
         default=None,
         ge=1,
-        le=MOST_PARAMETERS,
-        description="Most newly trained evaluations (candidate x seed); stored results are free. No limit if absent.",
+        le=32,
+        description="Repeat the best candidates with up to so many seeds until their ranks are told apart. "
+        "No more than `seeds` if absent.",
+    )
+    top: int = Field(default=1, ge=1, le=100, description="How many of the best are to be told apart by further seeds.")
+    indifference_margin: float = Field(
+        default=0.5, ge=0, le=100, description="Difference in percentage points that needs no further seeds."
+    )
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="Searches of a higher priority are served first; equal ones share."
     )
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         default=[0], min_length=1, max_length=32, description="Each candidate is trained once per seed."
@@ -97,8 +144,19 @@ class SearchPlan:
     candidates: tuple[Architecture, ...]
     parameter_budget: int
     engine: str
-    max_evaluations: int | None
+    sampler: Sampler
+    minimize: str | None
+    rungs: tuple[Recipe, ...]
+    """Recipes cut short, the shortest first."""
+    promoted_share: float
     seeds: tuple[int, ...]
+    max_seeds: int
+    top: int
+    indifference_margin: float
+    max_evaluations: int | None
+    time_limit_s: float | None
+    target_accuracy: float | None
+    priority: int
 
 
 def plan(request: SearchRequest, data_root: Path | None = None, device: str = "cpu") -> SearchPlan:
@@ -112,6 +170,8 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
     task = get_task(request.task, data_root)
     recipe = resolve_recipe(task, request.recipe, data_root, device)
     _require_validation(task, recipe)
+    if request.minimize is not None and request.sampler != "tpe":
+        raise InvalidInput("minimize", request.minimize, f"is not for sampler {request.sampler}", "use sampler tpe")
     candidates = enumerate_candidates(
         task, request.parameter_budget, request.blocks, request.depths, request.widths, request.architectures
     )
@@ -133,9 +193,37 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
         candidates=candidates,
         parameter_budget=request.parameter_budget,
         engine=request.engine,
-        max_evaluations=request.max_evaluations,
+        sampler=request.sampler,
+        minimize=request.minimize,
+        rungs=_rungs(recipe, request.rungs),
+        promoted_share=request.promoted_share,
         seeds=_unique("seeds", request.seeds),
+        max_seeds=_max_seeds(request),
+        top=request.top,
+        indifference_margin=request.indifference_margin,
+        max_evaluations=request.max_evaluations,
+        time_limit_s=request.time_limit_s,
+        target_accuracy=request.target_accuracy,
+        priority=request.priority,
     )
+
+
+def _rungs(recipe: Recipe, fractions: list[float]) -> tuple[Recipe, ...]:
+    """The recipe cut short to rising fractions, each of which trains less than the next."""
+    if fractions != sorted(set(fractions)):
+        raise InvalidInput("rungs", fractions, "do not rise", f"use {sorted(set(fractions))}")
+    found = tuple(scaled_recipe(recipe, fraction) for fraction in fractions)
+    for fraction, (one, other) in zip(fractions, pairwise((*found, recipe)), strict=True):
+        if one.float_part.hash() == other.float_part.hash():
+            raise InvalidInput("rungs", fraction, "trains as long as what follows", "leave it out, or make it shorter")
+    return found
+
+
+def _max_seeds(request: SearchRequest) -> int:
+    if request.max_seeds is not None and request.max_seeds < len(request.seeds):
+        remedy = f"use at least {len(request.seeds)}, or leave it out"
+        raise InvalidInput("max_seeds", request.max_seeds, "is fewer than seeds", remedy)
+    return request.max_seeds or len(request.seeds)
 
 
 def _require_one_network(

@@ -13,7 +13,8 @@ from qcore import Stage as StagePlan
 from searcher.database import read_clock
 from searcher.events import emit
 from searcher.leases import held, held_with_searches
-from searcher.searches import settle, wants
+from searcher.proposals import wants
+from searcher.searches import settle
 from searcher.tables import CurvePoint, Evaluation, Search, Stage
 
 if TYPE_CHECKING:

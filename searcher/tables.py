@@ -23,7 +23,13 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {float: Double, dict[str, Any]: JSON, list[str]: JSON, list[int]: JSON}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        float: Double,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        list[int]: JSON,
+        list[dict[str, Any]]: JSON,
+    }
 
 
 class Search(Base):
@@ -41,12 +47,31 @@ class Search(Base):
     bit_widths: Mapped[list[str]]
     seeds: Mapped[list[int]]
     engine: Mapped[str] = mapped_column(String(16))
+    sampler: Mapped[str] = mapped_column(String(16), server_default="tpe")
+    minimize: Mapped[str | None] = mapped_column(String(32))
+    """A cost that the sampler is to keep small beside a great accuracy."""
+    rungs: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
+    """Recipes cut short by which candidates are compared before the full one."""
+    promoted_share: Mapped[float] = mapped_column(server_default="0.25")
+    max_seeds: Mapped[int] = mapped_column(server_default="1")
+    top: Mapped[int] = mapped_column(server_default="1")
+    indifference_margin: Mapped[float] = mapped_column(server_default="0")
+    """Percentage points."""
     max_evaluations: Mapped[int | None]
+    time_limit_s: Mapped[float | None]
+    target_accuracy: Mapped[float | None]
+    """Percent, of the mean validation accuracy at the ranking bit widths."""
+    priority: Mapped[int] = mapped_column(server_default="0")
+    """Searches of higher priority have their candidates proposed first."""
     recipe: Mapped[dict[str, Any]]
     float_recipe_hash: Mapped[str] = mapped_column(String(64))
     retraining_recipe_hash: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(default=database_now())
+    started_at: Mapped[float] = mapped_column(default=database_now(), server_default="0")
+    """What its time limit counts from: created, or extended by one."""
     ended_at: Mapped[float | None]
+    ended_by: Mapped[str | None] = mapped_column(String(32))
+    """Why it finished: complete, max_evaluations, time_limit_s or target_accuracy."""
 
 
 class Candidate(Base):
@@ -107,6 +132,8 @@ class Proposal(Base):
     candidate_id: Mapped[int] = mapped_column(ForeignKey("candidates.id"), primary_key=True)
     evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"), primary_key=True, index=True)
     search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"), index=True)
+    rung: Mapped[int] = mapped_column(server_default="0")
+    """Position among the search's rungs; the one after the last of them is the full recipe."""
     free: Mapped[bool]
     """Every stage it needs was there already."""
 

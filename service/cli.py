@@ -48,12 +48,32 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--widths", type=_numbers, help="comma-separated widths D (default: the widest that fits)")
     search.add_argument("--architectures", type=_names, metavar="NAMES", help=ARCHITECTURES_HELP)
     search.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks (default: W2A2,W2AF,WFA2)")
-    search.add_argument("--engine", help="what proposes candidates (default: optuna)")
-    search.add_argument("--max-evaluations", type=int, metavar="N", help="most newly trained evaluations")
+    search.add_argument("--engine", help="what runs evaluations (default: optuna)")
+    search.add_argument("--sampler", help="which candidate comes next: grid, random, tpe or gp (default: tpe)")
+    search.add_argument("--minimize", help="with tpe: parameters or bit_operations, to be small beside accuracy")
+    search.add_argument(
+        "--rungs",
+        type=_fractions,
+        metavar="SHARES",
+        help="successive halving, e.g. 0.15: all candidates at so much of the recipe, the best in full",
+    )
+    search.add_argument("--promoted-share", type=float, metavar="S", help="of a rung to the next (default: 0.25)")
     search.add_argument("--seeds", type=_numbers, help="comma-separated seeds (default: 0)")
+    search.add_argument("--max-seeds", type=int, metavar="N", help="repeat the best with up to so many seeds")
+    search.add_argument("--top", type=int, metavar="K", help="how many of the best to tell apart (default: 1)")
+    search.add_argument(
+        "--indifference-margin", type=float, metavar="P", help="points that need no further seeds (default: 0.5)"
+    )
+    _add_limits(search)
+    search.add_argument("--priority", type=int, metavar="P", help="higher ones are served first (default: 0)")
     search.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
     search.add_argument("--watch", action="store_true", help="show progress until the end, then the leaderboard")
     _add_url(search)
+
+    extend = _add(commands, "extend", "give a search other limits, so that it goes on")
+    extend.add_argument("search", type=int, metavar="SEARCH", help="its number")
+    _add_limits(extend)
+    _add_url(extend)
 
     leaderboard = _add(commands, "leaderboard", "the leaderboard of a task, over all searches")
     leaderboard.add_argument("--task", required=True)
@@ -145,6 +165,12 @@ def _add(commands: Any, name: str, purpose: str, *, json: bool = True) -> argpar
     return parser
 
 
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-evaluations", type=int, metavar="N", help="most newly trained evaluations, rungs' too")
+    parser.add_argument("--time-limit", dest="time_limit_s", type=float, metavar="S", help="seconds")
+    parser.add_argument("--target-accuracy", type=float, metavar="P", help="percent at which the search is content")
+
+
 def _add_url(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="the server (default: QUANTRANK_URL, or the one running on this host)")
 
@@ -163,6 +189,13 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of whole numbers") from None
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of numbers") from None
 
 
 def _recipe(text: str) -> str | dict[str, Any]:

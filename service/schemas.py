@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from qcore import Architecture, BitWidths, Description, describe, stored_task
 from qcore.recipe import QuantizerSettings, Recipe
 from searcher.leaderboard import Accuracy, Entry
-from searcher.progress import Progress
-from searcher.searches import search_recipe
+from searcher.progress import Progress, Proposed
+from searcher.situation import recipes_of, search_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,11 +43,24 @@ class SearchView(BaseModel):
     bit_widths: list[str] = Field(description="The first ranks.")
     seeds: list[int]
     engine: str
+    sampler: str
+    minimize: str | None
+    rungs: list[RecipeView] = Field(description="Recipes cut short by which candidates are compared first.")
+    promoted_share: float
+    max_seeds: int
+    top: int
+    indifference_margin: float
     max_evaluations: int | None
+    time_limit_s: float | None
+    target_accuracy: float | None
+    priority: int
     recipe: RecipeView
     progress: Progress
     created_at: datetime
     ended_at: datetime | None
+    ended_by: str | None = Field(
+        description="Why a finished search ended: complete, max_evaluations, time_limit_s or target_accuracy."
+    )
     links: dict[str, str]
 
     @classmethod
@@ -61,17 +74,29 @@ class SearchView(BaseModel):
             bit_widths=search.bit_widths,
             seeds=search.seeds,
             engine=search.engine,
+            sampler=search.sampler,
+            minimize=search.minimize,
+            rungs=[RecipeView.of(recipe) for recipe in recipes_of(search)[:-1]],
+            promoted_share=search.promoted_share,
+            max_seeds=search.max_seeds,
+            top=search.top,
+            indifference_margin=search.indifference_margin,
             max_evaluations=search.max_evaluations,
+            time_limit_s=search.time_limit_s,
+            target_accuracy=search.target_accuracy,
+            priority=search.priority,
             recipe=RecipeView.of(search_recipe(search)),
             progress=progress,
             created_at=_time(search.created_at),
             ended_at=None if search.ended_at is None else _time(search.ended_at),
+            ended_by=search.ended_by,
             links={
                 "self": path,
                 "candidates": f"{path}/candidates",
                 "leaderboard": f"{path}/leaderboard",
                 "events": f"{path}/events",
                 "cancel": f"{path}/cancel",
+                "extend": f"{path}/extend",
                 "page": f"/?search={search.id}",
             },
         )
@@ -87,6 +112,7 @@ class EvaluationSummary(BaseModel):
     """One seed of a candidate."""
 
     id: int
+    rung: int | None = Field(description="Position among the search's rungs; null for the full recipe.")
     seed: int
     status: str = Field(description="queued, running, done, failed, lost or cancelled")
     attempt: int
@@ -100,7 +126,7 @@ class CandidateView(BaseModel):
     evaluations: list[EvaluationSummary]
 
     @classmethod
-    def of(cls, search: Search, candidate: Candidate, evaluations: Sequence[tuple[Evaluation, str]]) -> CandidateView:
+    def of(cls, search: Search, candidate: Candidate, evaluations: Sequence[Proposed]) -> CandidateView:
         return cls(
             costs=_costs(
                 candidate.architecture,
@@ -110,8 +136,15 @@ class CandidateView(BaseModel):
                 search_recipe(search).retraining.quantizers,
             ),
             evaluations=[
-                EvaluationSummary(id=each.id, seed=each.seed, status=status, attempt=each.attempt, error=each.error)
-                for each, status in evaluations
+                EvaluationSummary(
+                    id=each.evaluation.id,
+                    rung=each.rung,
+                    seed=each.evaluation.seed,
+                    status=each.status,
+                    attempt=each.evaluation.attempt,
+                    error=each.evaluation.error,
+                )
+                for each in evaluations
             ],
         )
 

@@ -21,6 +21,7 @@ from building import (
     stages_of,
     status_of,
     train_next_stage,
+    unproposed_candidates,
     work,
     work_all,
 )
@@ -33,7 +34,8 @@ from searcher.leaderboard import search_leaderboard
 from searcher.leases import LeaseLost
 from searcher.progress import Progress, candidates_of, progress
 from searcher.proposals import propose_next
-from searcher.searches import cancel_search, evaluations_left, get_search, list_searches, settle, unproposed_candidates
+from searcher.searches import cancel_search, get_search, list_searches, settle
+from searcher.situation import evaluations_left
 from searcher.tables import Candidate, CurvePoint, Evaluation, Event, Proposal, Search, Stage
 
 if TYPE_CHECKING:
@@ -570,7 +572,7 @@ def test_candidates_come_with_the_evaluations_proposed_for_them(database: Databa
     propose_candidates(database, search_id, most=1)
     with database.read() as session:
         listed = candidates_of(session, session.get_one(Search, search_id))
-    assert [(candidate.width, [each.seed for each, _ in found]) for candidate, found in listed] == [
+    assert [(candidate.width, [each.evaluation.seed for each in found]) for candidate, found in listed] == [
         (3, [1, 5]),
         (4, []),
     ]

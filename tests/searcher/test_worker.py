@@ -28,7 +28,8 @@ from searcher.execution import Executor
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import Lease
 from searcher.request import SearchRequest, plan
-from searcher.searches import create_search, search_recipe
+from searcher.searches import create_search
+from searcher.situation import search_recipe
 from searcher.tables import CurvePoint, Evaluation, Event, Proposal, Search, Stage
 from searcher.tables import Worker as WorkerRow
 from searcher.worker import Worker
