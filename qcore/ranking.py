@@ -62,10 +62,10 @@ def rank_intervals(groups: Sequence[Sequence[float]], examples: int | None) -> t
     """The ranks that every candidate may have, all of them right at once with 95 % confidence.
 
     Candidates are compared in pairs, and one is clearly better where the difference's interval excludes 0: by Student's
-    t with the pooled variance, or, with one seed each, by the score test of two shares (Pearson's chi-squared), which is
-    careful: examples that are hard for one network are hard for the other. As a leaderboard is read at its top,
-    wherever chance put that, no pair may be wrong: Holm's correction (1979, "A simple sequentially rejective multiple
-    test procedure", Scand. J. Statist. 6) over all pairs.
+    t with the pooled variance, or, with one seed each, by the score test of two shares (Pearson's chi-squared). The
+    latter is careful: examples that are hard for one network are hard for the other. As a leaderboard is read at its
+    top, wherever chance put that, no pair may be wrong: Holm's correction (1979, "A simple sequentially rejective
+    multiple test procedure", Scand. J. Statist. 6) over all pairs.
 
     >>> rank_intervals([[90.1, 90.2], [90.2, 90.3], [70.0, 70.1]], examples=1000)[1]
     RankInterval(lowest=1, highest=2)
@@ -78,8 +78,8 @@ def undecided(groups: Mapping[str, Sequence[float]], top: int, margin: float, ex
     """The candidates that need another seed to tell the best ``top`` from each other and from the rest.
 
     A pair needs none where one is clearly better (as in ``rank_intervals``), or where the interval of their difference,
-    corrected alike, lies within ``margin`` percentage points. First come those with the fewest seeds, the better ones of
-    them first: a seed more of those says most. While no candidate has two seeds, the best ``top`` + 1 need one
+    corrected alike, lies within ``margin`` percentage points. Those with the fewest seeds come first, of them the
+    better ones: another seed of these says most. While no candidate has two seeds, the best ``top`` + 1 need one
     whatever the examples say. ``groups`` leaves out candidates that diverged; a single one is never undecided.
     """
     if len(groups) < 2:

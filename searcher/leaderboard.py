@@ -6,13 +6,18 @@ Test accuracies stand beside it and decide nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, repeat
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, or_, select
 
+from qcore import stored_task
 from qcore.bit_widths import FLOAT
+from qcore.ranking import AccuracyInterval, RankInterval, accuracy_intervals, rank_intervals
 from qcore.stages import NUMERICS_VERSION
+from qcore.statistics import kendall_tau
+from searcher.searches import search_recipe
 from searcher.tables import Candidate, Evaluation, Search, Stage
 
 if TYPE_CHECKING:
@@ -40,6 +45,8 @@ class Entry:
 
     rank: int
     """1 + the number of entries that are better; equal accuracies share a rank, diverged ones come last."""
+    ranks: RankInterval
+    """Those it may have; of diverged ones all behind the others."""
     architecture: str
     block: str
     depth: int
@@ -57,7 +64,11 @@ class Entry:
     train_seconds: float
     """Of all stages shown, summed over seeds."""
     ranking_accuracy: float | None
-    """Mean validation accuracy at the ranking bit widths: what ranks."""
+    """Mean validation accuracy at the ranking bit widths: what ranks. None where a seed diverged."""
+    ranking_accuracies: list[float | None]
+    """Every seed's; None for those that diverged."""
+    interval: AccuracyInterval | None
+    """Of the ranking accuracy. None where there is none, or nothing to tell it by: single seeds, no shares."""
 
 
 def search_leaderboard(session: Session, search: Search) -> list[Entry]:
@@ -73,7 +84,8 @@ def search_leaderboard(session: Session, search: Search) -> list[Entry]:
         Evaluation.architecture.in_(select(Candidate.architecture).where(Candidate.search_id == search.id)),
         Evaluation.seed.in_(search.seeds),
     )
-    return _ranked(session.execute(query), search.bit_widths)
+    examples = _examples(stored_task(search.task, search.task_version), search_recipe(search))
+    return _ranked(session.execute(query), search.bit_widths, examples)
 
 
 def task_leaderboard(
@@ -94,7 +106,26 @@ def task_leaderboard(
         query = query.where(Evaluation.parameters <= max_parameters)
     if block is not None:
         query = query.where(Evaluation.block == block)
-    return _ranked(session.execute(query), names)
+    return _ranked(session.execute(query), names, _examples(task, recipe))
+
+
+def order_agreement(entries: Sequence[Entry]) -> float | None:
+    """Kendall's tau between the float order and the ranking order, by validation accuracy.
+
+    Of entries that have both accuracies; None of fewer than two, or where all are equal.
+    """
+    both = [
+        (entry.accuracy[str(FLOAT)].validation, entry.ranking_accuracy)
+        for entry in entries
+        if entry.ranking_accuracy is not None
+    ]
+    known = [(of_float, ranking) for of_float, ranking in both if of_float is not None]
+    return kendall_tau([of_float for of_float, _ in known], [ranking for _, ranking in known])
+
+
+def _examples(task: Task, recipe: Recipe) -> int | None:
+    """How many examples validation accuracies are shares of; None of a metric that is no share."""
+    return task.validation_size(recipe) if task.metric == "accuracy" else None
 
 
 def _stages_of(
@@ -123,7 +154,7 @@ def _stages_of(
     )
 
 
-def _ranked(rows: Iterable[Row[Evaluation, Stage]], bit_widths: Sequence[str]) -> list[Entry]:
+def _ranked(rows: Iterable[Row[Evaluation, Stage]], bit_widths: Sequence[str], examples: int | None) -> list[Entry]:
     stages: dict[str, dict[int, tuple[Evaluation, dict[str, Stage]]]] = {}
     for evaluation, stage in rows:
         seeds = stages.setdefault(evaluation.architecture, {})
@@ -136,10 +167,15 @@ def _ranked(rows: Iterable[Row[Evaluation, Stage]], bit_widths: Sequence[str]) -
             unranked.append(_unranked_entry(ended, bit_widths))
     # A better accuracy first; diverged entries have none and come last; then whatever is smaller.
     unranked.sort(key=lambda e: (-_sortable(e["ranking_accuracy"]), e["parameters"], e["architecture"]))
+    groups = [entry["ranking_accuracies"] for entry in unranked if entry["ranking_accuracy"] is not None]
+    last = RankInterval(len(groups) + 1, len(unranked))
+    intervals = chain(accuracy_intervals(groups, examples), repeat(None))
+    ranks = chain(rank_intervals(groups, examples), repeat(last))
     entries: list[Entry] = []
-    for position, entry in enumerate(unranked, start=1):
+    for position, (entry, interval, possible) in enumerate(zip(unranked, intervals, ranks, strict=False), start=1):
         tied = bool(entries) and entries[-1].ranking_accuracy == entry["ranking_accuracy"]
-        entries.append(Entry(rank=entries[-1].rank if tied else position, **entry))
+        rank = entries[-1].rank if tied else position
+        entries.append(Entry(rank=rank, ranks=possible, interval=interval, **entry))
     return entries
 
 
@@ -152,6 +188,7 @@ def _unranked_entry(ended: Sequence[tuple[Evaluation, dict[str, Stage]]], bit_wi
             _mean(stage.validation_accuracy for stage in found), _mean(stage.test_accuracy for stage in found)
         )
     float_test, ranked_test = accuracy[str(FLOAT)].test, accuracy[ranking].test
+    ranking_accuracies = [stages[ranking].validation_accuracy for _, stages in ended]
     diverged = sum(stages[ranking].status == "diverged" for _, stages in ended)
     return {
         "architecture": first.architecture,
@@ -167,6 +204,7 @@ def _unranked_entry(ended: Sequence[tuple[Evaluation, dict[str, Stage]]], bit_wi
         "train_seconds": sum(stage.train_seconds or 0.0 for _, stages in ended for stage in stages.values()),
         # A seed that diverged is worth less than any accuracy: the architecture is not to be relied on.
         "ranking_accuracy": None if diverged else accuracy[ranking].validation,
+        "ranking_accuracies": ranking_accuracies,
     }
 
 

@@ -169,10 +169,9 @@ def _covered(groups: Groups, truth: Sequence[float]) -> tuple[bool, list[bool]]:
 def test_true_ranks_and_means_lie_within_the_intervals_at_the_stated_rate(spacing: float) -> None:
     random = np.random.default_rng(5)
     truth = [85 + spacing * place for place in range(8)]
+    seeds = [2, 3] * 4
     simulated = [
-        _covered(
-            [random.normal(mean, 0.6, seeds).tolist() for mean, seeds in zip(truth, [2, 3] * 4, strict=True)], truth
-        )
+        _covered([random.normal(mean, 0.6, count).tolist() for mean, count in zip(truth, seeds, strict=True)], truth)
         for _ in range(600)
     ]
 
@@ -198,12 +197,7 @@ def test_true_ranks_and_accuracies_of_single_seeds_lie_within_the_intervals_too(
 def test_candidates_that_are_far_apart_have_one_rank_each() -> None:
     groups = [[90.0, 90.4], [95.0, 95.2], [80.0, 80.4], [85.0]]
 
-    assert [(each.lowest, each.highest) for each in rank_intervals(groups, EXAMPLES)] == [
-        (2, 2),
-        (1, 1),
-        (4, 4),
-        (3, 3),
-    ]
+    assert rank_intervals(groups, EXAMPLES) == tuple(RankInterval(rank, rank) for rank in (2, 1, 4, 3))
 
 
 APART = {"a": [95.0, 95.4], "b": [90.0, 90.4], "c": [85.0, 85.2], "d": [84.8, 85.2]}
