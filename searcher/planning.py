@@ -80,6 +80,8 @@ class Situation:
     """How many more evaluations may be trained; None for no limit."""
     cost: Callable[[Architecture], float] | None = None
     """A second objective for the choice among candidates, to be small."""
+    examples: int | None = None
+    """How many the accuracies are measured on; None where they are no shares of examples."""
 
     def next_wish(self, choose: Choose = first) -> Wish | None:
         """What to propose now; None if there is nothing, or nothing before some open evaluation has ended.
@@ -139,20 +141,25 @@ class Situation:
         return None
 
     def _repetition(self) -> Wish | None:
-        """A further seed of the finalist with the fewest, while their ranks are not told apart."""
+        """A further seed of the finalist with the fewest, while ranks are not told apart; once each has its first ones.
+
+        Others may be under way: waiting for them would leave all but one worker idle.
+        """
         strategy, full = self.strategy, self._rungs[-1]
-        if strategy.max_seeds <= len(strategy.seeds) or any(outcome.open for outcome in self.outcomes):
+        is_further = {outcome: outcome.seed not in strategy.seeds for outcome in self.outcomes if outcome.open}
+        if strategy.max_seeds <= len(strategy.seeds) or not all(is_further.values()):
             return None
         groups = {
             architecture.name: [outcome.accuracy for outcome in outcomes if outcome.accuracy is not None]
             for architecture, outcomes in full.items()
-            if all(outcome.accuracy is not None for outcome in outcomes)
+            if all(outcome.open or outcome.accuracy is not None for outcome in outcomes)
         }
-        wanting = undecided(groups, strategy.top, strategy.indifference_margin) if groups else []
-        finalists = [each for each in full if each.name in wanting and len(full[each]) < strategy.max_seeds]
+        wanting = undecided(groups, strategy.top, strategy.indifference_margin, self.examples)
+        by_name = {each.name: each for each in full}
+        finalists = [by_name[name] for name in wanting if len(full[by_name[name]]) < strategy.max_seeds]
         if not finalists:
             return None
-        architecture = min(finalists, key=lambda each: (len(full[each]), each.name))
+        architecture = min(finalists, key=lambda each: len(full[each]))
         used = {outcome.seed for outcome in full[architecture]}
         return Wish(architecture, strategy.rungs, (next(seed for seed in self._more_seeds() if seed not in used),))
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from qcore import Task
+
 OPEN = ("queued", "running")
 
 
@@ -37,6 +39,7 @@ def situation_of(session: Session, search: Search) -> Situation:
         tuple(outcomes_of(session, search)),
         evaluations_left(session, search),
         _cost(search),
+        validation_examples(stored_task(search.task, search.task_version), search_recipe(search)),
     )
 
 
@@ -52,6 +55,11 @@ def recipes_of(search: Search) -> tuple[Recipe, ...]:
 @lru_cache(maxsize=1024)
 def _recipe(text: str) -> Recipe:
     return Recipe.stored(json.loads(text))
+
+
+def validation_examples(task: Task, recipe: Recipe) -> int | None:
+    """How many examples validation accuracies are shares of; None of a metric that is no share."""
+    return task.validation_size(recipe) if task.metric == "accuracy" else None
 
 
 def outcomes_of(session: Session, search: Search) -> list[Outcome]:

@@ -1,6 +1,6 @@
 """A worker: claims evaluations one after another and runs them, until it is told to stop.
 
-Where nothing is claimable it asks the running searches' engines for the next candidate. Torch is imported with the
+Where nothing is claimable it asks the running searches what to evaluate next. Torch is imported with the
 first evaluation.
 """
 

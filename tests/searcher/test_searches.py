@@ -33,7 +33,7 @@ from searcher import leases, results
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import LeaseLost
 from searcher.progress import Progress, candidates_of, progress
-from searcher.proposals import propose_next
+from searcher.next_proposal import propose_next
 from searcher.searches import cancel_search, get_search, list_searches, settle
 from searcher.situation import evaluations_left
 from searcher.tables import Candidate, CurvePoint, Evaluation, Event, Proposal, Search, Stage

@@ -12,8 +12,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from qcore import TASKS
-from searcher import tables
+from searcher import leases, results, tables
 from searcher.database import Database
+from searcher.searches import propose, unproposed_candidates
 from service.app import create_app
 from service.output import print_leaderboard
 from service.settings import Settings
@@ -199,6 +200,68 @@ def test_a_forgotten_content_type_is_named(client: TestClient) -> None:
 
     assert answer.status_code == 422
     assert "content-type: application/json" in answer.json()["errors"][0]["remedy"]
+
+
+def play_worker(database: Database, search: dict[str, Any], accuracies: dict[str, dict[str, float]]) -> None:
+    """Ends every evaluation of a search at these accuracies by bit widths and architecture, a quarter more a seed."""
+    with database.write() as session:
+        posted = session.get_one(tables.Search, search["id"])
+        for candidate in unproposed_candidates(session, posted):
+            propose(session, posted, candidate)
+        while lease := leases.claim(session, "worker", 1000.0):
+            evaluation = session.get_one(tables.Evaluation, lease.evaluation_id)
+            while stage := results.next_stage(session, lease):
+                value = accuracies[str(stage.plan.bit_widths)][evaluation.architecture] + evaluation.seed / 4
+                results.accept_stage(
+                    session,
+                    lease,
+                    stage.stage_id,
+                    status="done",
+                    validation_accuracy=value,
+                    test_accuracy=value - 1,
+                    train_seconds=1.0,
+                    provenance={},
+                )
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_leaderboard_says_how_sure_it_is(
+    client: TestClient, database: Database, capsys: pytest.CaptureFixture[str], seeds: list[int]
+) -> None:
+    names = ["basic-L8-D3", "basic-L8-D4", "basic-L8-D5"]
+    body = {**BODY, "architectures": names, "bit_widths": ["W2A2"], "seeds": seeds}
+    search = client.post("/search", json=body).json()
+    accuracies = {"float": (98.0, 97.0, 99.0), "W2A2": (95.0, 94.9, 60.0)}
+    play_worker(database, search, {bits: dict(zip(names, each, strict=True)) for bits, each in accuracies.items()})
+
+    board = client.get(search["links"]["leaderboard"]).json()
+    page = client.get(search["links"]["page"]).text
+    print_leaderboard("digits", board)
+    printed = capsys.readouterr().out
+
+    first, _, last = board["entries"]
+    assert (board["validation_examples"], board["order_agreement"]) == (288, pytest.approx(-1 / 3))
+    assert {entry["interval"]["kind"] for entry in board["entries"]} == {"t" if len(seeds) > 1 else "binomial"}
+    assert first["ranking_accuracies"] == [95.0 + seed / 4 for seed in seeds]
+    assert [first["ranks"], last["ranks"]] == [{"lowest": 1, "highest": 2}, {"lowest": 3, "highest": 3}]
+    for shown in (page, printed):
+        assert f"{first['interval']['low']:.1f}–{first['interval']['high']:.1f}" in shown
+        assert "1–2" in shown
+        assert ("variance pooled over networks" if len(seeds) > 1 else "on 288 validation examples") in shown
+        assert "Kendall's tau between the float and the W2A2 order: -0.33" in shown
+
+
+def test_a_leaderboard_of_one_has_no_order_to_agree_with(
+    client: TestClient, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = client.post("/search", json={**BODY, "architectures": ["basic-L8-D3"], "bit_widths": ["W2A2"]}).json()
+    play_worker(database, search, {bits: {"basic-L8-D3": 90.0} for bits in ("float", "W2A2")})
+
+    board = client.get(search["links"]["leaderboard"]).json()
+    print_leaderboard("digits", board)
+
+    assert board["order_agreement"] is None
+    assert "tau" not in client.get(search["links"]["page"]).text + capsys.readouterr().out
 
 
 def test_a_changed_recipe_has_a_leaderboard_of_its_own_that_says_what_is_changed(
