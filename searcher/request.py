@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task, override
 from qcore.numerics import resolve_numerics
 from qcore.starting_network import check_starting_network, resolve_checkpoint
+from searcher.budgets import MOST_BIT_OPERATIONS, MOST_MODEL_BYTES, MOST_PARAMETERS, Budgets
 from searcher.space import enumerate_candidates
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from qcore.recipe import Checkpoint
 
 DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
-MOST_PARAMETERS = 100_000_000
 MOST_CANDIDATES = 10_000
 MOST_STAGES = 100_000
 _RECIPE_FORMS = 'give a name, e.g. short, or a JSON object, e.g. {"float_part": {"schedule": {"epochs": 30}}}'
@@ -28,20 +28,43 @@ Name = Annotated[str, Field(max_length=64)]
 
 
 class SearchRequest(BaseModel):
-    """Which architecture, within a parameter budget, is best at the first of these bit widths?"""
+    """Which architecture, within these budgets, is best at the first of these bit widths? Gives at least one budget."""
 
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
         frozen=True,
-        json_schema_extra={"examples": [{"task": "digits", "parameter_budget": 20_000}]},
+        json_schema_extra={
+            "examples": [
+                {"task": "digits", "parameter_budget": 20_000},
+                {"task": "fashion-mnist-14", "model_bytes_budget": 16_384, "bit_operations_budget": 7_000_000},
+            ]
+        },
     )
 
     task: Name = Field(
         description="Name of a task, as GET /tasks lists them; images/<folder>@<size> for the user's own images."
     )
-    parameter_budget: int = Field(
-        ge=1, le=MOST_PARAMETERS, description="Most trainable parameters of the float network a candidate may have."
+    parameter_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PARAMETERS,
+        description="Most trainable parameters of the float network a candidate may have. At least one of this, "
+        "model_bytes_budget and bit_operations_budget has to be given; candidates are within all that are.",
+    )
+    model_bytes_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_MODEL_BYTES,
+        description="Most bytes a candidate may have, deployed at the first bit widths: weights packed at their bits, "
+        "all else in float32.",
+    )
+    bit_operations_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_BIT_OPERATIONS,
+        description="Most bit operations for one input at the first bit widths: MACs x weight bits x input bits, "
+        "summed over layers; float counts 32 bits.",
     )
     bit_widths: list[Name] = Field(
         default=list(DEFAULT_BIT_WIDTHS),
@@ -62,7 +85,7 @@ class SearchRequest(BaseModel):
         default=None,
         min_length=1,
         max_length=100,
-        description="Initial widths D; those over budget are left out. The widest that fits if not given.",
+        description="Initial widths D; those over a budget are left out. The widest that fits if not given.",
     )
     architectures: list[Name] | None = Field(
         default=None,
@@ -95,7 +118,7 @@ class SearchPlan:
     bit_widths: tuple[BitWidths, ...]
     """The first ranks."""
     candidates: tuple[Architecture, ...]
-    parameter_budget: int
+    budgets: Budgets
     engine: str
     max_evaluations: int | None
     seeds: tuple[int, ...]
@@ -112,8 +135,16 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
     task = get_task(request.task, data_root)
     recipe = resolve_recipe(task, request.recipe, data_root, device)
     _require_validation(task, recipe)
+    bit_widths = parse_bit_widths(request.bit_widths)
+    budgets = Budgets(
+        request.parameter_budget,
+        request.model_bytes_budget,
+        request.bit_operations_budget,
+        bit_widths[0],
+        recipe.retraining.quantizers,
+    )
     candidates = enumerate_candidates(
-        task, request.parameter_budget, request.blocks, request.depths, request.widths, request.architectures
+        task, budgets, request.blocks, request.depths, request.widths, request.architectures
     )
     if len(candidates) > MOST_CANDIDATES:
         raise InvalidInput(
@@ -129,9 +160,9 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
     return SearchPlan(
         task=task,
         recipe=recipe,
-        bit_widths=parse_bit_widths(request.bit_widths),
+        bit_widths=bit_widths,
         candidates=candidates,
-        parameter_budget=request.parameter_budget,
+        budgets=budgets,
         engine=request.engine,
         max_evaluations=request.max_evaluations,
         seeds=_unique("seeds", request.seeds),

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from qcore import TASKS
 from searcher import tables
 from searcher.database import Database
+from searcher.request import SearchRequest, plan
 from service.app import create_app
 from service.output import print_leaderboard
 from service.settings import Settings
@@ -59,6 +60,32 @@ def test_candidates_are_all_within_the_budget_and_described(client: TestClient) 
     assert {each["costs"]["block"] for each in candidates} == {"basic", "preact", "depthwise"}
     assert all(each["costs"]["parameters"] <= BODY["parameter_budget"] for each in candidates)
     assert all(each["evaluations"] == [] for each in candidates)
+
+
+def test_candidates_are_within_budgets_of_bytes_and_bit_operations(client: TestClient) -> None:
+    body = {"task": "digits", "model_bytes_budget": 4096, "bit_operations_budget": 2_000_000, "bit_widths": ["W4A4"]}
+    search = client.post("/search", json=body).json()
+    candidates = client.get(search["links"]["candidates"]).json()["candidates"]
+    page = client.get(search["links"]["page"]).text
+
+    budgets = [f"{cost}_budget" for cost in ("parameter", "model_bytes", "bit_operations")]
+    assert [search[budget] for budget in budgets] == [None, 4096, 2_000_000]
+    assert len(candidates) == search["progress"]["candidates"] > 1
+    assert all(each["costs"]["model_bytes"]["W4A4"] <= 4096 for each in candidates)
+    assert all(each["costs"]["bit_operations"]["W4A4"] <= 2_000_000 for each in candidates)
+    assert f"Search {search['id']}: digits, at most 4 KiB and 2 million bit operations at W4A4" in page
+    assert "<td>4 KiB and 2 million bit operations at W4A4</td>" in page
+
+
+def test_the_description_of_the_api_says_what_the_budgets_are(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["SearchRequest"]
+
+    assert schema["required"] == ["task"]
+    assert "at least one" in schema["properties"]["parameter_budget"]["description"]
+    assert "first bit widths" in schema["properties"]["model_bytes_budget"]["description"]
+    assert "first bit widths" in schema["properties"]["bit_operations_budget"]["description"]
+    for example in schema["examples"]:
+        plan(SearchRequest(**example))
 
 
 def test_named_architectures_are_the_candidates_and_keep_their_names(client: TestClient) -> None:
@@ -137,6 +164,15 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "parameter_budget": 2e4}, "parameter_budget"),
     ({**BODY, "parameter_budget": True}, "parameter_budget"),
     ({**BODY, "parameter_budget": None}, "parameter_budget"),
+    ({"task": "digits", "model_bytes_budget": None, "bit_operations_budget": None}, "parameter_budget"),
+    ({**BODY, "model_bytes_budget": 0}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 4e3}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 10**9}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 100}, "model_bytes_budget"),
+    ({**BODY, "bit_operations_budget": "9"}, "bit_operations_budget"),
+    ({**BODY, "bit_operations_budget": 10**16}, "bit_operations_budget"),
+    ({**BODY, "bit_operations_budget": 1000}, "bit_operations_budget"),
+    ({**BODY, "architectures": ["basic-L8-D3"], "model_bytes_budget": 100}, "architectures"),
     ({**BODY, "bit_widths": ["W2A2", "W3B1"]}, "bit_widths"),
     ({**BODY, "bit_widths": ["W1A2"]}, "bit_widths"),
     ({**BODY, "bit_widths": ["float"]}, "bit_widths"),
