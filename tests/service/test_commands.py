@@ -60,16 +60,16 @@ def test_candidates_are_the_widest_within_the_budget(capsys: pytest.CaptureFixtu
 
 def test_candidates_are_within_budgets_of_bytes_and_bit_operations(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["candidates", "--task", "digits", "--bit-widths", "W4A4,W2A2"]
-    budgets = ["--model-bytes-budget", "4096", "--bit-operations-budget", "2000000"]
+    budgets = ["--model-bytes-budget", "8192", "--bit-operations-budget", "1800000"]
     found = printed(capsys, *arguments, *budgets)
     larger = printed(capsys, *arguments, *budgets[:2])
 
-    assert all(each["model_bytes"]["W4A4"] <= 4096 for each in [*found, *larger])
-    assert all(each["bit_operations"]["W4A4"] <= 2_000_000 for each in found)
-    assert any(each["bit_operations"]["W4A4"] > 2_000_000 for each in larger)
+    assert all(each["model_bytes"]["W4A4"] <= 8192 for each in [*found, *larger])
+    assert all(each["bit_operations"]["W4A4"] <= 1_800_000 for each in found)
+    assert any(each["bit_operations"]["W4A4"] > 1_800_000 for each in larger)
     assert main([*arguments, *budgets]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("Candidates for digits within 4 KiB and 2 million bit operations at W4A4\n")
+    assert shown.startswith("Candidates for digits within 8 KiB and 1.8 million bit operations at W4A4\n")
     costs = found[0]["parameters"], found[0]["bit_operations"]["W4A4"], found[0]["model_bytes"]["W4A4"]
     assert all(f"{cost:,}" in shown for cost in costs)
 
