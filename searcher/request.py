@@ -13,6 +13,7 @@ from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task,
 from qcore.numerics import resolve_numerics
 from qcore.recipe_scaling import scaled_recipe
 from qcore.starting_network import check_starting_network, resolve_checkpoint
+from searcher.budgets import MOST_BIT_OPERATIONS, MOST_MODEL_BYTES, MOST_PARAMETERS, Budgets
 from searcher.samplers import Sampler
 from searcher.space import enumerate_candidates
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from qcore.recipe import Checkpoint
 
 DEFAULT_BIT_WIDTHS = ("W2A2", "W2AF", "WFA2")
-MOST_PARAMETERS = 100_000_000
 MOST_CANDIDATES = 10_000
 MOST_STAGES = 100_000
 MOST_SECONDS = 366 * 24 * 3600.0
@@ -57,15 +57,40 @@ class Limits(BaseModel):
 
 
 class SearchRequest(Limits):
-    """Which architecture, within a parameter budget, is best at the first of these bit widths?"""
+    """Which architecture, within these budgets, is best at the first of these bit widths? Gives at least one budget."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "digits", "parameter_budget": 20_000}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"task": "digits", "parameter_budget": 20_000},
+                {"task": "fashion-mnist-14", "model_bytes_budget": 16_384, "bit_operations_budget": 7_000_000},
+            ]
+        },
+    )
 
     task: Name = Field(
         description="Name of a task, as GET /tasks lists them; images/<folder>@<size> for the user's own images."
     )
-    parameter_budget: int = Field(
-        ge=1, le=MOST_PARAMETERS, description="Most trainable parameters of the float network a candidate may have."
+    parameter_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PARAMETERS,
+        description="Most trainable parameters of the float network a candidate may have. At least one of this, "
+        "model_bytes_budget and bit_operations_budget has to be given; candidates are within all that are.",
+    )
+    model_bytes_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_MODEL_BYTES,
+        description="Most bytes a candidate may have, deployed at the first bit widths: weights packed at their bits, "
+        "all else in float32.",
+    )
+    bit_operations_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_BIT_OPERATIONS,
+        description="Most bit operations for one input at the first bit widths: MACs x weight bits x input bits, "
+        "summed over layers; float counts 32 bits.",
     )
     bit_widths: list[Name] = Field(
         default=list(DEFAULT_BIT_WIDTHS),
@@ -86,7 +111,7 @@ class SearchRequest(Limits):
         default=None,
         min_length=1,
         max_length=100,
-        description="Initial widths D; those over budget are left out. The widest that fits if not given.",
+        description="Initial widths D; those over a budget are left out. The widest that fits if not given.",
     )
     architectures: list[Name] | None = Field(
         default=None,
@@ -142,7 +167,7 @@ class SearchPlan:
     bit_widths: tuple[BitWidths, ...]
     """The first ranks."""
     candidates: tuple[Architecture, ...]
-    parameter_budget: int
+    budgets: Budgets
     engine: str
     sampler: Sampler
     minimize: str | None
@@ -172,8 +197,16 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
     _require_validation(task, recipe)
     if request.minimize is not None and request.sampler != "tpe":
         raise InvalidInput("minimize", request.minimize, f"is not for sampler {request.sampler}", "use sampler tpe")
+    bit_widths = parse_bit_widths(request.bit_widths)
+    budgets = Budgets(
+        request.parameter_budget,
+        request.model_bytes_budget,
+        request.bit_operations_budget,
+        bit_widths[0],
+        recipe.retraining.quantizers,
+    )
     candidates = enumerate_candidates(
-        task, request.parameter_budget, request.blocks, request.depths, request.widths, request.architectures
+        task, budgets, request.blocks, request.depths, request.widths, request.architectures
     )
     if len(candidates) > MOST_CANDIDATES:
         raise InvalidInput(
@@ -189,9 +222,9 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
     return SearchPlan(
         task=task,
         recipe=recipe,
-        bit_widths=parse_bit_widths(request.bit_widths),
+        bit_widths=bit_widths,
         candidates=candidates,
-        parameter_budget=request.parameter_budget,
+        budgets=budgets,
         engine=request.engine,
         sampler=request.sampler,
         minimize=request.minimize,

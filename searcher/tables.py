@@ -43,7 +43,10 @@ class Search(Base):
     task: Mapped[str] = mapped_column(String(64))
     task_version: Mapped[str] = mapped_column(String(64))
     numerics_version: Mapped[int]
-    parameter_budget: Mapped[int] = mapped_column(BigInteger)
+    parameter_budget: Mapped[int | None] = mapped_column(BigInteger)
+    model_bytes_budget: Mapped[int | None] = mapped_column(BigInteger)
+    """This and bit operations count at the first bit widths."""
+    bit_operations_budget: Mapped[int | None] = mapped_column(BigInteger)
     bit_widths: Mapped[list[str]]
     seeds: Mapped[list[int]]
     engine: Mapped[str] = mapped_column(String(16))
@@ -75,7 +78,7 @@ class Search(Base):
 
 
 class Candidate(Base):
-    """An architecture within a search's budget."""
+    """An architecture within a search's budgets."""
 
     __tablename__ = "candidates"
     __table_args__ = (UniqueConstraint("search_id", "architecture"),)

@@ -40,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    search = _add(commands, "search", "search the architectures within a budget and rank them")
+    search = _add(commands, "search", "search the architectures within a budget, or several, and rank them")
     search.add_argument("--task", required=True, help="name of a task, e.g. digits")
-    search.add_argument("--parameter-budget", type=int, required=True, metavar="N", help="most trainable parameters")
+    _add_budgets(search)
     search.add_argument("--blocks", type=_names, help=BLOCK_HELP)
     search.add_argument("--depths", type=_numbers, help="comma-separated depths L (default: each block's own list)")
     search.add_argument("--widths", type=_numbers, help="comma-separated widths D (default: the widest that fits)")
@@ -87,15 +87,19 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("architecture", help="e.g. basic-L14-D40, mobilenetv2-x0.5 or an alias, as resnet20-x2")
     describe.add_argument("--task", required=True, help="its inputs and classes shape the network")
     describe.add_argument("--bit-widths", type=_names, help="comma-separated (default: W2A2,W2AF,WFA2)")
+    describe.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides: some layers' bits are its")
 
-    candidates = _add(commands, "candidates", "the architectures within a budget")
+    candidates = _add(commands, "candidates", "the architectures within a budget, or several")
     candidates.add_argument("--task", required=True)
-    candidates.add_argument("--parameter-budget", type=int, required=True, metavar="N")
+    _add_budgets(candidates)
     candidates.add_argument("--blocks", type=_names, help=BLOCK_HELP)
     candidates.add_argument("--depths", type=_numbers)
     candidates.add_argument("--widths", type=_numbers)
     candidates.add_argument("--architectures", type=_names, metavar="NAMES", help=ARCHITECTURES_HELP)
-    candidates.add_argument("--bit-widths", type=_names)
+    candidates.add_argument(
+        "--bit-widths", type=_names, help="comma-separated, the first ranks (default: W2A2,W2AF,WFA2)"
+    )
+    candidates.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides: some layers' bits are its")
 
     evaluate = _add(commands, "evaluate", "train one architecture and retrain it quantized, without a server")
     evaluate.add_argument("architecture", help="e.g. basic-L8-D8, mobilenetv2-x0.5 or an alias, as resnet20-x2")
@@ -169,6 +173,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-evaluations", type=int, metavar="N", help="most newly trained evaluations, rungs' too")
     parser.add_argument("--time-limit", dest="time_limit_s", type=float, metavar="S", help="seconds")
     parser.add_argument("--target-accuracy", type=float, metavar="P", help="percent at which the search is content")
+
+
+def _add_budgets(parser: argparse.ArgumentParser) -> None:
+    budgets = parser.add_argument_group("budgets", "at least one; bytes and bit operations at the ranking bit widths")
+    budgets.add_argument("--parameter-budget", type=int, metavar="N", help="most trainable parameters")
+    budgets.add_argument("--model-bytes-budget", type=int, metavar="N", help="most bytes as deployed")
+    budgets.add_argument("--bit-operations-budget", type=int, metavar="N", help="most bit operations for one input")
 
 
 def _add_url(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from qcore import Architecture, BitWidths, Description, describe, stored_task
 from qcore.ranking import AccuracyInterval, RankInterval
 from qcore.recipe import QuantizerSettings, Recipe
+from searcher.budgets import budgets_in_words
 from searcher.leaderboard import Accuracy, Entry, order_agreement
 from searcher.progress import Progress, Proposed
 from searcher.situation import recipes_of, search_recipe
@@ -40,7 +41,9 @@ class SearchView(BaseModel):
     id: int
     status: str = Field(description="running, finished or cancelled")
     task: str
-    parameter_budget: int
+    parameter_budget: int | None
+    model_bytes_budget: int | None = Field(description="At the first bit widths, as bit operations are.")
+    bit_operations_budget: int | None
     bit_widths: list[str] = Field(description="The first ranks.")
     seeds: list[int]
     engine: str
@@ -72,6 +75,8 @@ class SearchView(BaseModel):
             status=search.status,
             task=search.task,
             parameter_budget=search.parameter_budget,
+            model_bytes_budget=search.model_bytes_budget,
+            bit_operations_budget=search.bit_operations_budget,
             bit_widths=search.bit_widths,
             seeds=search.seeds,
             engine=search.engine,
@@ -102,6 +107,13 @@ class SearchView(BaseModel):
             },
         )
 
+    @property
+    def budgets(self) -> str:
+        """In words."""
+        return budgets_in_words(
+            self.parameter_budget, self.model_bytes_budget, self.bit_operations_budget, self.bit_widths[0]
+        )
+
 
 class SearchList(BaseModel):
     """Searches, newest first."""
@@ -121,7 +133,7 @@ class EvaluationSummary(BaseModel):
 
 
 class CandidateView(BaseModel):
-    """An architecture within the budget, its costs, and the evaluations proposed for it."""
+    """An architecture within the budgets, its costs, and the evaluations proposed for it."""
 
     costs: Description
     evaluations: list[EvaluationSummary]

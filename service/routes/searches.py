@@ -18,7 +18,7 @@ router = APIRouter(tags=["searches"])
 
 @router.post("/search", status_code=201)
 def post_search(request: SearchRequest, session: Writing, settings: SettingsOf, response: Response) -> SearchView:
-    """Starts a search: which architecture within the budget is best at the first of the bit widths?"""
+    """Starts a search: which architecture within the budgets is best at the first of the bit widths?"""
     resolved = plan(request, settings.data_root, settings.device)
     if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
         resolved.task.check(settings.data_root)

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from qcore import TASKS
 from searcher import leases, results, tables
 from searcher.database import Database
-from searcher.searches import propose, unproposed_candidates
+from searcher.proposals import propose
+from searcher.request import SearchRequest, plan
 from service.app import create_app
 from service.output import print_leaderboard
 from service.settings import Settings
@@ -60,6 +61,32 @@ def test_candidates_are_all_within_the_budget_and_described(client: TestClient) 
     assert {each["costs"]["block"] for each in candidates} == {"basic", "preact", "depthwise"}
     assert all(each["costs"]["parameters"] <= BODY["parameter_budget"] for each in candidates)
     assert all(each["evaluations"] == [] for each in candidates)
+
+
+def test_candidates_are_within_budgets_of_bytes_and_bit_operations(client: TestClient) -> None:
+    body = {"task": "digits", "model_bytes_budget": 8192, "bit_operations_budget": 1_800_000, "bit_widths": ["W4A4"]}
+    search = client.post("/search", json=body).json()
+    candidates = client.get(search["links"]["candidates"]).json()["candidates"]
+    page = client.get(search["links"]["page"]).text
+
+    budgets = [f"{cost}_budget" for cost in ("parameter", "model_bytes", "bit_operations")]
+    assert [search[budget] for budget in budgets] == [None, 8192, 1_800_000]
+    assert len(candidates) == search["progress"]["candidates"] > 1
+    assert all(each["costs"]["model_bytes"]["W4A4"] <= 8192 for each in candidates)
+    assert all(each["costs"]["bit_operations"]["W4A4"] <= 1_800_000 for each in candidates)
+    assert f"Search {search['id']}: digits, at most 8 KiB and 1.8 million bit operations at W4A4" in page
+    assert "<td>8 KiB and 1.8 million bit operations at W4A4</td>" in page
+
+
+def test_the_description_of_the_api_says_what_the_budgets_are(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["SearchRequest"]
+
+    assert schema["required"] == ["task"]
+    assert "At least one" in schema["properties"]["parameter_budget"]["description"]
+    assert "first bit widths" in schema["properties"]["model_bytes_budget"]["description"]
+    assert "first bit widths" in schema["properties"]["bit_operations_budget"]["description"]
+    for example in schema["examples"]:
+        plan(SearchRequest(**example))
 
 
 def test_named_architectures_are_the_candidates_and_keep_their_names(client: TestClient) -> None:
@@ -138,6 +165,15 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "parameter_budget": 2e4}, "parameter_budget"),
     ({**BODY, "parameter_budget": True}, "parameter_budget"),
     ({**BODY, "parameter_budget": None}, "parameter_budget"),
+    ({"task": "digits", "model_bytes_budget": None, "bit_operations_budget": None}, "parameter_budget"),
+    ({**BODY, "model_bytes_budget": 0}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 4e3}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 10**9}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 100}, "model_bytes_budget"),
+    ({**BODY, "bit_operations_budget": "9"}, "bit_operations_budget"),
+    ({**BODY, "bit_operations_budget": 10**16}, "bit_operations_budget"),
+    ({**BODY, "bit_operations_budget": 1000}, "bit_operations_budget"),
+    ({**BODY, "architectures": ["basic-L8-D3"], "model_bytes_budget": 100}, "architectures"),
     ({**BODY, "bit_widths": ["W2A2", "W3B1"]}, "bit_widths"),
     ({**BODY, "bit_widths": ["W1A2"]}, "bit_widths"),
     ({**BODY, "bit_widths": ["float"]}, "bit_widths"),
@@ -206,7 +242,7 @@ def play_worker(database: Database, search: dict[str, Any], accuracies: dict[str
     """Ends every evaluation of a search at these accuracies by bit widths and architecture, a quarter more a seed."""
     with database.write() as session:
         posted = session.get_one(tables.Search, search["id"])
-        for candidate in unproposed_candidates(session, posted):
+        for candidate in session.scalars(select(tables.Candidate).filter_by(search_id=posted.id)).all():
             propose(session, posted, candidate)
         while lease := leases.claim(session, "worker", 1000.0):
             evaluation = session.get_one(tables.Evaluation, lease.evaluation_id)

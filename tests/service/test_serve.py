@@ -66,6 +66,15 @@ def test_a_search_runs_through_a_server_and_again_from_stored_results(environmen
         entry = first["leaderboard"]["entries"][0]
         evaluation = http.get(f"/evaluations/{entry['evaluations'][0]}").json()
         page = http.get(f"/?search={first['search']['id']}").text
+        of_bytes = [*SMALL[:2], *SMALL[4:], "--model-bytes-budget", "2048", "--recipe", json.dumps(RECIPE)]
+        shown = subprocess.run(
+            [*QUANTRANK, "search", *of_bytes, "--watch", "--url", url],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
 
     assert first["search"]["status"] == "finished"
     assert entry["rank"] == 1
@@ -78,6 +87,7 @@ def test_a_search_runs_through_a_server_and_again_from_stored_results(environmen
     assert [len(stage["curve"]) for stage in evaluation["stages"]] == [3, 2, 2, 2]
     assert {"torch", "threads", "device", "numerics"} <= evaluation["stages"][0]["provenance"].keys()
     assert entry["architecture"] in page
+    assert shown.startswith("Search 3: digits, at most 2 KiB at W2A2, recipe short* ")
     assert "Recipe short* (float_part.schedule.epochs = 3, " in page
 
 
