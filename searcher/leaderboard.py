@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain, repeat
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import and_, or_, select
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from qcore import BitWidths, Recipe, Task
 
 _RANKED_STATUSES = ("done", "diverged")
+_EndedStage: TypeAlias = "Row[*tuple[Any, ...]]"
+"""A stage with its evaluation: the columns that ``_stages_of`` selects."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,23 @@ def _stages_of(
     float_hash: str,
     retraining_hash: str,
     bit_widths: Sequence[str],
-) -> Select[Evaluation, Stage]:
+) -> Select[*tuple[Any, ...]]:
+    # Columns, not whole rows: a stage's recipe and provenance take longer to read than all the rest.
     return (
-        select(Evaluation, Stage)
+        select(
+            Evaluation.id,
+            Evaluation.architecture,
+            Evaluation.block,
+            Evaluation.depth,
+            Evaluation.width,
+            Evaluation.parameters,
+            Evaluation.seed,
+            Stage.bit_widths,
+            Stage.status,
+            Stage.validation_accuracy,
+            Stage.test_accuracy,
+            Stage.train_seconds,
+        )
         .join(Stage, Stage.evaluation_id == Evaluation.id)
         .where(
             Evaluation.task == task,
@@ -154,15 +170,13 @@ def _stages_of(
     )
 
 
-def _ranked(rows: Iterable[Row[Evaluation, Stage]], bit_widths: Sequence[str], examples: int | None) -> list[Entry]:
-    stages: dict[str, dict[int, tuple[Evaluation, dict[str, Stage]]]] = {}
-    for evaluation, stage in rows:
-        seeds = stages.setdefault(evaluation.architecture, {})
-        seeds.setdefault(evaluation.seed, (evaluation, {}))[1][stage.bit_widths] = stage
-    ranking = bit_widths[0]
+def _ranked(stages: Iterable[_EndedStage], bit_widths: Sequence[str], examples: int | None) -> list[Entry]:
+    by_architecture: dict[str, dict[int, dict[str, _EndedStage]]] = {}
+    for stage in stages:
+        by_architecture.setdefault(stage.architecture, {}).setdefault(stage.seed, {})[stage.bit_widths] = stage
     unranked = []
-    for seeds in stages.values():
-        ended = [(evaluation, by_bits) for evaluation, by_bits in seeds.values() if ranking in by_bits]
+    for by_seed in by_architecture.values():
+        ended = [by_bits for by_bits in by_seed.values() if bit_widths[0] in by_bits]
         if ended:
             unranked.append(_unranked_entry(ended, bit_widths))
     # A better accuracy first; diverged entries have none and come last; then whatever is smaller.
@@ -179,32 +193,32 @@ def _ranked(rows: Iterable[Row[Evaluation, Stage]], bit_widths: Sequence[str], e
     return entries
 
 
-def _unranked_entry(ended: Sequence[tuple[Evaluation, dict[str, Stage]]], bit_widths: Sequence[str]) -> dict[str, Any]:
-    ranking, first = bit_widths[0], ended[0][0]
+def _unranked_entry(ended: Sequence[dict[str, _EndedStage]], bit_widths: Sequence[str]) -> dict[str, Any]:
+    ranking = [by_bits[bit_widths[0]] for by_bits in ended]
+    first = ranking[0]
     accuracy = {}
     for bits in (str(FLOAT), *bit_widths):
-        found = [stages[bits] for _, stages in ended if bits in stages]
+        found = [by_bits[bits] for by_bits in ended if bits in by_bits]
         accuracy[bits] = Accuracy(
             _mean(stage.validation_accuracy for stage in found), _mean(stage.test_accuracy for stage in found)
         )
-    float_test, ranked_test = accuracy[str(FLOAT)].test, accuracy[ranking].test
-    ranking_accuracies = [stages[ranking].validation_accuracy for _, stages in ended]
-    diverged = sum(stages[ranking].status == "diverged" for _, stages in ended)
+    float_test, ranked_test = accuracy[str(FLOAT)].test, accuracy[bit_widths[0]].test
+    diverged = sum(stage.status == "diverged" for stage in ranking)
     return {
         "architecture": first.architecture,
         "block": first.block,
         "depth": first.depth,
         "width": first.width,
         "parameters": first.parameters,
-        "seeds": [evaluation.seed for evaluation, _ in ended],
-        "evaluations": [evaluation.id for evaluation, _ in ended],
+        "seeds": [stage.seed for stage in ranking],
+        "evaluations": [stage.id for stage in ranking],
         "diverged": diverged,
         "accuracy": accuracy,
         "drop": None if float_test is None or ranked_test is None else float_test - ranked_test,
-        "train_seconds": sum(stage.train_seconds or 0.0 for _, stages in ended for stage in stages.values()),
+        "train_seconds": sum(stage.train_seconds or 0.0 for by_bits in ended for stage in by_bits.values()),
         # A seed that diverged is worth less than any accuracy: the architecture is not to be relied on.
-        "ranking_accuracy": None if diverged else accuracy[ranking].validation,
-        "ranking_accuracies": ranking_accuracies,
+        "ranking_accuracy": None if diverged else accuracy[bit_widths[0]].validation,
+        "ranking_accuracies": [stage.validation_accuracy for stage in ranking],
     }
 
 
