@@ -53,7 +53,7 @@ class Search(Base):
     sampler: Mapped[str] = mapped_column(String(16), server_default="tpe")
     minimize: Mapped[str | None] = mapped_column(String(32))
     """A cost that the sampler is to keep small beside a great accuracy."""
-    rungs: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
+    rungs: Mapped[list[dict[str, Any]]]
     """Recipes cut short by which candidates are compared before the full one."""
     promoted_share: Mapped[float] = mapped_column(server_default="0.25")
     max_seeds: Mapped[int] = mapped_column(server_default="1")

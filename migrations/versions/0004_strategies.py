@@ -29,6 +29,8 @@ def _columns() -> tuple[sa.Column, ...]:
 def upgrade() -> None:
     for column in _columns():
         op.add_column("searches", column)
+    with op.batch_alter_table("searches") as searches:  # the default was for the rows that are there
+        searches.alter_column("rungs", existing_type=sa.JSON(), existing_nullable=False, server_default=None)
     op.add_column("proposals", sa.Column("rung", sa.Integer(), server_default="0", nullable=False))
 
 

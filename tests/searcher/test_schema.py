@@ -114,6 +114,11 @@ INSERT INTO searches (status, task, task_version, numerics_version, parameter_bu
     max_evaluations, recipe, float_recipe_hash, retraining_recipe_hash, created_at, ended_at)
 VALUES ('finished', 'digits', '1', 3, 20000, '["W2A2"]', '[0, 1]', 'optuna', NULL, '{}', 'f', 'r', 1700000000.25, NULL)
 """
+SEARCH_WITHOUT_PARAMETER_BUDGET = """
+INSERT INTO searches (status, task, task_version, numerics_version, bit_widths, seeds, engine, rungs, recipe,
+    float_recipe_hash, retraining_recipe_hash, created_at)
+VALUES ('finished', 'digits', '1', 3, '["W2A2"]', '[0, 1]', 'optuna', '[]', '{}', 'f', 'r', 1700000000.25)
+"""
 CANDIDATE_OF_REVISION_2 = """
 INSERT INTO candidates (search_id, architecture, block, depth, width, parameters)
 VALUES (1, 'basic-L8-D3', 'basic', 8, 3, 2965)
@@ -134,8 +139,9 @@ def test_searches_of_before_there_were_other_budgets_are_kept(fresh: Database) -
             None,
             None,
         )
+        assert (search.sampler, search.rungs, search.max_seeds, search.priority) == ("tpe", [], 1, 0)
         assert [each.search_id for each in session.scalars(select(Candidate))] == [1]
-        session.execute(text(SEARCH_OF_REVISION_2.replace("20000", "NULL")))
+        session.execute(text(SEARCH_WITHOUT_PARAMETER_BUDGET))
     assert _differences(fresh, Base.metadata) == []
     with fresh.read() as session:
         assert session.scalars(select(Search.id).order_by(Search.id)).all() == [1, 2]
@@ -146,7 +152,7 @@ def test_searches_of_before_there_were_other_budgets_are_kept(fresh: Database) -
 def test_a_search_without_a_parameter_budget_may_be_downgraded(fresh: Database) -> None:
     upgrade(fresh)
     with fresh.write() as session:
-        session.execute(text(SEARCH_OF_REVISION_2.replace("20000", "NULL")))
+        session.execute(text(SEARCH_WITHOUT_PARAMETER_BUDGET))
         session.execute(text(CANDIDATE_OF_REVISION_2))
     _migrate(fresh, command.downgrade, "0002")
     with fresh.read() as session:
