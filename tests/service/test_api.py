@@ -127,6 +127,74 @@ def test_a_cancelled_search_stays_cancelled(client: TestClient) -> None:
     assert client.post(search["links"]["cancel"]).json() == cancelled
 
 
+STRATEGY = {
+    "sampler": "gp",
+    "rungs": [0.1, 0.3],
+    "promoted_share": 0.5,
+    "max_seeds": 4,
+    "top": 2,
+    "indifference_margin": 0.2,
+    "max_evaluations": 20,
+    "time_limit_s": 3600.0,
+    "target_accuracy": 99.0,
+    "priority": 7,
+}
+
+
+def test_a_search_shows_how_it_goes_about_it(client: TestClient) -> None:
+    search = client.post("/search", json={**BODY, **STRATEGY}).json()
+
+    shown = {name: search[name] for name in STRATEGY if name != "rungs"}
+    assert shown == {name: value for name, value in STRATEGY.items() if name != "rungs"}
+    assert [rung["name"] for rung in search["rungs"]] == ["short x0.1", "short x0.3"]
+    assert client.get(search["links"]["self"]).json() == search
+    empty = client.get(search["links"]["leaderboard"], params={"rung": 1}).json()
+    assert (empty["recipe"]["name"], empty["bit_widths"], empty["entries"]) == ("short x0.3", ["W2A2"], [])
+
+
+def test_a_rung_that_a_search_does_not_have_is_refused(client: TestClient) -> None:
+    search = client.post("/search", json={**BODY, "rungs": [0.1]}).json()
+    plain = client.post("/search", json=BODY).json()
+
+    answers = [client.get(each["links"]["leaderboard"], params={"rung": 1}) for each in (search, plain)]
+
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert "has rungs 0 to 0" in answers[0].json()["detail"]
+    assert "has no rungs" in answers[1].json()["detail"]
+
+
+def test_limits_of_a_search_can_be_changed(client: TestClient) -> None:
+    search = client.post("/search", json={**BODY, "max_evaluations": 3}).json()
+
+    extended = client.post(search["links"]["extend"], json={"max_evaluations": 5, "target_accuracy": 90.0}).json()
+    freed = client.post(search["links"]["extend"], json={"max_evaluations": None}).json()
+
+    assert (extended["max_evaluations"], extended["target_accuracy"], extended["status"]) == (5, 90.0, "running")
+    assert (freed["max_evaluations"], freed["target_accuracy"]) == (None, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [({"max_evaluations": 0}, "max_evaluations"), ({"time_limit_s": -1}, "time_limit_s"), ({"seeds": [1]}, "seeds")],
+)
+def test_limits_that_are_none_are_refused(client: TestClient, limits: dict[str, Any], field: str) -> None:
+    search = client.post("/search", json=BODY).json()
+
+    answer = client.post(search["links"]["extend"], json=limits)
+
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert client.get(search["links"]["self"]).json() == search
+
+
+def test_a_cancelled_search_is_not_extended_nor_one_that_is_not_there(client: TestClient) -> None:
+    search = client.post("/search", json=BODY).json()
+    client.post(search["links"]["cancel"])
+
+    assert client.post(search["links"]["extend"], json={"max_evaluations": 9}).status_code == 422
+    assert client.post("/searches/9999/extend", json={"max_evaluations": 9}).status_code == 404
+
+
 def test_events_end_with_the_search_and_resume_after_the_last_seen(client: TestClient) -> None:
     search = client.post("/search", json=BODY).json()
     client.post(search["links"]["cancel"])
@@ -189,6 +257,18 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "architectures": ["basic-L8-D3"], "depths": [8]}, "depths"),
     ({**BODY, "engine": "magic"}, "engine"),
     ({**BODY, "max_evaluations": 0}, "max_evaluations"),
+    ({**BODY, "sampler": "cma"}, "sampler"),
+    ({**BODY, "minimize": "latency"}, "minimize"),
+    ({**BODY, "minimize": "parameters", "sampler": "grid"}, "minimize"),
+    ({**BODY, "rungs": [1.0]}, "rungs.0"),
+    ({**BODY, "rungs": [0.3, 0.1]}, "rungs"),
+    ({**BODY, "promoted_share": 1.0}, "promoted_share"),
+    ({**BODY, "seeds": [0, 1], "max_seeds": 1}, "max_seeds"),
+    ({**BODY, "top": 0}, "top"),
+    ({**BODY, "indifference_margin": -1.0}, "indifference_margin"),
+    ({**BODY, "time_limit_s": 0}, "time_limit_s"),
+    ({**BODY, "target_accuracy": 101}, "target_accuracy"),
+    ({**BODY, "priority": 1000}, "priority"),
     ({**BODY, "seeds": [-1]}, "seeds.0"),
     ({**BODY, "seeds": [1, 1]}, "seeds"),
     ({**BODY, "recipe": "long"}, "recipe"),
