@@ -29,6 +29,7 @@ from searcher.execution import Executor
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import Lease
 from searcher.request import SearchRequest, plan
+from searcher.retention import collect_garbage
 from searcher.searches import create_search, search_recipe
 from searcher.tables import CurvePoint, Evaluation, Event, Proposal, Search, Stage
 from searcher.tables import Worker as WorkerRow
@@ -254,7 +255,11 @@ def test_a_damaged_checkpoint_starts_its_stage_afresh(
 
 @pytest.mark.parametrize("kind", ["memory", "s3"])
 def test_a_store_behind_a_url_serves_a_search_as_a_folder_does(
-    sqlite_database: Database, tmp_path: Path, request: pytest.FixtureRequest, kind: str
+    sqlite_database: Database,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     location = "memory://quantrank/store" if kind == "memory" else request.getfixturevalue("bucket")
     search_id = post(sqlite_database, **TINY)
@@ -268,8 +273,16 @@ def test_a_store_behind_a_url_serves_a_search_as_a_folder_does(
     assert _results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
     stages = rows(sqlite_database, Stage)
     assert all(artifacts.read_network(each.key, each.network_digest) for each in stages)
-    assert {file.name for file in artifacts.files()} == {network_file(each.key, each.network_digest) for each in stages}
+    networks = {network_file(each.key, each.network_digest) for each in stages}
+    assert {file.name for file in artifacts.files()} == networks
     assert not (tmp_path / "artifacts").exists()
+
+    artifacts.write_network(b"an orphan")
+    assert collect_garbage(sqlite_database, artifacts, older_than_seconds=0.0) == []
+    two_hours_on = time.time() + 7200.0
+    monkeypatch.setattr(time, "time", lambda: two_hours_on)
+    assert [each.size for each in collect_garbage(sqlite_database, artifacts, older_than_seconds=0.0)] == [9]
+    assert {file.name for file in artifacts.files()} == networks
 
 
 def test_missing_data_fails_the_evaluation_with_its_remedy_and_ends_the_search(
