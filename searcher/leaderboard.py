@@ -131,6 +131,35 @@ def order_agreement(entries: Sequence[Entry]) -> float | None:
     return kendall_tau([of_float for of_float, _ in known], [ranking for _, ranking in known])
 
 
+def stages_of_best(session: Session, count: int) -> set[int]:
+    """Ids of the stages of the ``count`` best architectures of every leaderboard there is.
+
+    A task and recipe has one leaderboard for each of its bit widths; an architecture's stages are those at all of them.
+    """
+    leaderboards = (
+        select(
+            Evaluation.task,
+            Evaluation.task_version,
+            Evaluation.numerics_version,
+            Evaluation.float_recipe_hash,
+            Stage.retraining_recipe_hash,
+            Stage.bit_widths,
+        )
+        .join(Stage, Stage.evaluation_id == Evaluation.id)
+        .where(Stage.retraining_recipe_hash.is_not(None), Stage.status.in_(_RANKED_STATUSES))
+        .distinct()
+    )
+    found: set[int] = set()
+    for task, version, numerics, float_hash, retraining_hash, bits in session.execute(leaderboards).all():
+        assert retraining_hash is not None
+        query = _stages_of(task, version, numerics, float_hash, retraining_hash, [bits])
+        entries = _ranked(session.execute(query), [bits], examples=None)
+        best = [number for entry in entries if entry.rank <= count for number in entry.evaluations]
+        of_recipe = or_(Stage.retraining_recipe_hash.is_(None), Stage.retraining_recipe_hash == retraining_hash)
+        found.update(session.scalars(select(Stage.id).where(Stage.evaluation_id.in_(best), of_recipe)))
+    return found
+
+
 def _stages_of(
     task: str,
     task_version: str,

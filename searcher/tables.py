@@ -163,6 +163,9 @@ class Stage(Base):
     validation_accuracy: Mapped[float | None]
     test_accuracy: Mapped[float | None]
     train_seconds: Mapped[float | None]
+    network_digest: Mapped[str | None] = mapped_column(String(64))
+    """SHA-256 of the trained network's bytes, which is its name in the store. None for a stage that was not trained
+    because its float stage diverged, and where an earlier release stored the network by the stage's key."""
     divergence: Mapped[dict[str, Any] | None]
     """Where a diverged stage broke first: optimizer step, layer and quantity."""
     provenance: Mapped[dict[str, Any] | None]

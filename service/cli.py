@@ -146,6 +146,19 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--device", help="cpu, cuda or cuda:<index> (default: QUANTRANK_DEVICE, or cpu)")
     packing.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each measurement (default: 5)")
 
+    gc = _add(commands, "gc", "remove files from the artifact store that nothing needs any more")
+    gc.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    gc.add_argument(
+        "--older-than",
+        type=float,
+        default=1.0,
+        metavar="DAYS",
+        help="keep what was written since (default: 1; at least an hour)",
+    )
+    gc.add_argument(
+        "--keep-top", type=int, metavar="N", help="remove networks too, except of the N best of every task and recipe"
+    )
+
     serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, help="0 for any free one (default: QUANTRANK_PORT or 8000)")

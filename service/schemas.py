@@ -280,6 +280,10 @@ class StageView(BaseModel):
     validation_accuracy: float | None
     test_accuracy: float | None
     train_seconds: float | None
+    network_digest: str | None = Field(
+        description="SHA-256 of the trained network, as `quantrank export --format safetensors` writes it; "
+        "null where none was trained or an earlier release stored it"
+    )
     divergence: DivergenceView | None
     recipe: RecipeView
     provenance: dict[str, Any] | None
@@ -324,6 +328,7 @@ class EvaluationView(BaseModel):
                     validation_accuracy=stage.validation_accuracy,
                     test_accuracy=stage.test_accuracy,
                     train_seconds=stage.train_seconds,
+                    network_digest=stage.network_digest,
                     divergence=None if stage.divergence is None else DivergenceView(**stage.divergence),
                     recipe=RecipeView.of(Recipe.stored(stage.recipe)),
                     provenance=stage.provenance,
