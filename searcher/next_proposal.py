@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -15,7 +17,7 @@ from searcher.situation import OPEN, candidates_by_architecture, situation_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -27,15 +29,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def propose_next(database: Database) -> bool:
-    """Proposes one evaluation for the running search that has the fewest open ones, of those of the highest priority
-    that want more; False if no search does.
+def propose_next(database: Database, count: int = 1) -> bool:
+    """Proposes up to ``count`` evaluations for one running search; False if none wants more.
+
+    Of those of the highest priority that do, it is the one with the fewest open evaluations.
 
     Searches that turn out to have nothing open and nothing left are settled on the way.
     """
     with database.read() as session:
         waiting = _searches_by_need(session)
-    return any(_propose_for(database, search_id) for search_id in waiting)
+    return any(_propose_for(database, search_id, count) for search_id in waiting)
 
 
 def _searches_by_need(session: Session) -> list[int]:
@@ -55,11 +58,7 @@ def _searches_by_need(session: Session) -> list[int]:
     return list(session.scalars(query))
 
 
-class _Overtaken(Exception):  # noqa: N818  a state of affairs, not a fault
-    """Another worker has proposed the candidate that was chosen."""
-
-
-def _propose_for(database: Database, search_id: int) -> bool:
+def _propose_for(database: Database, search_id: int, count: int) -> bool:
     while True:
         with database.read() as session:
             search = session.get_one(Search, search_id)
@@ -67,27 +66,42 @@ def _propose_for(database: Database, search_id: int) -> bool:
                 log.debug("search %d is of another release: left to workers of that release", search_id)
                 return False
             situation = situation_of(session, search)
-        wish = situation.next_wish(load_sampler(search.sampler))
-
-        def as_chosen(
-            remaining: Sequence[Architecture], _trials: Sequence[Trial], _seed: int, wish: Wish | None = wish
-        ) -> Architecture:
-            if wish is None or wish.architecture not in remaining:
-                raise _Overtaken
-            return wish.architecture
-
-        try:
-            with database.write() as session:
-                search = lock_searches(session, [search_id])[0]
-                if search.status != "running":
-                    return False
-                # Asked again of what the tables say now, with nobody beside: others may have proposed meanwhile.
-                wish = situation_of(session, search).next_wish(as_chosen)
-                if wish is None:
-                    settle(session, search)
-                    return False
-                candidate = session.get_one(Candidate, candidates_by_architecture(session, search)[wish.architecture])
-                propose(session, search, candidate, wish.rung, wish.seeds)
+        chosen = list(islice(situation.wishes(load_sampler(search.sampler)), count))
+        with database.write() as session:
+            search = lock_searches(session, [search_id])[0]
+            if search.status != "running":
+                return False
+            # Asked again of what the tables say now, with nobody beside: others may have proposed meanwhile.
+            situation, candidates = situation_of(session, search), candidates_by_architecture(session, search)
+            if situation.next_wish() is None:
+                settle(session, search)
+                return False
+            if _propose(session, search, islice(situation.wishes(_Chosen(chosen)), count), candidates):
                 return True
-        except _Overtaken:
-            continue
+
+
+def _propose(session: Session, search: Search, wishes: Iterable[Wish], candidates: dict[Architecture, int]) -> int:
+    """Stores what is wished for, up to where somebody else was faster; how many wishes that were."""
+    count = 0
+    with suppress(_Overtaken):
+        for wish in wishes:
+            propose(session, search, session.get_one(Candidate, candidates[wish.architecture]), wish.rung, wish.seeds)
+            count += 1
+    return count
+
+
+class _Overtaken(Exception):  # noqa: N818  a state of affairs, not a fault
+    """Others have proposed what was chosen."""
+
+
+class _Chosen:
+    """Chooses what a sampler has chosen before, in its order."""
+
+    def __init__(self, wishes: Sequence[Wish]) -> None:
+        self._left = [wish.architecture for wish in wishes]
+
+    def __call__(self, remaining: Sequence[Architecture], _trials: Sequence[Trial], _seed: int, /) -> Architecture:
+        self._left = [each for each in self._left if each in remaining]
+        if not self._left:
+            raise _Overtaken
+        return self._left[0]

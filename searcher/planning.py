@@ -9,7 +9,7 @@ tables say, studies with recorded results.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -93,6 +93,15 @@ class Situation:
         if self.strategy.promotes_early:
             return self._promotion() or self._entry(choose) or self._repetition()
         return self._entry(choose) or self._promotion() or self._repetition()
+
+    def wishes(self, choose: Choose = first) -> Iterator[Wish]:
+        """One wish after another, as if each were proposed at once and still open when the next is asked for."""
+        situation = self
+        while wish := situation.next_wish(choose):
+            yield wish
+            open_ones = (Outcome(wish.architecture, wish.rung, seed, None, open=True) for seed in wish.seeds)
+            left = None if situation.left is None else max(0, situation.left - len(wish.seeds))
+            situation = replace(situation, outcomes=(*situation.outcomes, *open_ones), left=left)
 
     @cached_property
     def _rungs(self) -> list[dict[Architecture, list[Outcome]]]:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from searcher.database import Database
-    from searcher.request import Limits, SearchPlan
+    from searcher.plan import SearchPlan
+    from searcher.request import Limits
 
 
 def create_search(session: Session, plan: SearchPlan) -> Search:

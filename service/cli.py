@@ -223,7 +223,7 @@ def _fractions(text: str) -> list[float]:
 
 
 def _recipe(text: str) -> str | dict[str, Any]:
-    from searcher.request import recipe_from_text
+    from searcher.named import recipe_from_text
 
     try:
         return recipe_from_text(text)

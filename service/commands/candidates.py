@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qcore import describe, get_task
 from searcher.budgets import Budgets, budgets_in_words
-from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
+from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from searcher.space import enumerate_candidates
 from service.output import number, print_json, print_table
 from service.settings import load_settings

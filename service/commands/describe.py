@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qcore import Architecture, describe, get_task
-from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
+from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from service.output import number, print_json, print_table
 from service.settings import load_settings
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query, Response
 
 from qcore import InvalidInput, stored_task
 from searcher.leaderboard import search_leaderboard
+from searcher.plan import plan
 from searcher.progress import candidates_of, progress
-from searcher.request import Limits, SearchRequest, plan
+from searcher.request import Limits, SearchRequest
 from searcher.searches import cancel_search, create_search, extend_search, list_searches
 from searcher.situation import recipes_of
 from service.dependencies import MOST_ID, ExistingSearch, Reading, SearchId, SettingsOf, Writing, found_search

@@ -9,8 +9,9 @@ from sqlalchemy import select, update
 
 from searcher import leases, results
 from searcher.database import database_now
+from searcher.plan import plan
 from searcher.proposals import propose
-from searcher.request import SearchRequest, plan
+from searcher.request import SearchRequest
 from searcher.searches import create_search, get_search
 from searcher.tables import Base, Candidate, Evaluation, Event, Proposal, Search, Stage
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from searcher.database import Database
     from searcher.leases import Lease
-    from searcher.request import SearchPlan
+    from searcher.plan import SearchPlan
 
 FLOAT_EPOCHS, RETRAINING_EPOCHS = 2, 1
 WIDTHS = list(range(3, 8))

@@ -13,7 +13,7 @@ from building import kinds, post, recipe, rows, stages_of, status_of
 from qcore import Architecture, BitWidths, evaluate, get_task
 from searcher.artifacts import Artifacts
 from searcher.database import Database
-from searcher.searches import search_recipe
+from searcher.situation import search_recipe
 from searcher.tables import CurvePoint, Evaluation, Search, Stage
 from searcher.worker import Worker
 from searcher.worker_settings import WorkerSettings

@@ -19,7 +19,9 @@ from qcore.cost import parameters
 from qcore.ranking import RankInterval
 from qcore.stages import NUMERICS_VERSION
 from searcher.leaderboard import Accuracy, Entry, order_agreement, search_leaderboard, task_leaderboard
-from searcher.request import SearchRequest, plan, resolve_recipe
+from searcher.named import resolve_recipe
+from searcher.plan import plan
+from searcher.request import SearchRequest
 from searcher.searches import create_search
 from searcher.tables import Evaluation, Stage
 

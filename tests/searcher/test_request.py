@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from qcore import Architecture, BitWidths, InvalidInput, Network, describe, get_task
 from qcore.numerics import resolve_numerics
 from searcher.budgets import Budgets
-from searcher.request import SearchRequest, parse_bit_widths, plan, recipe_from_text
+from searcher.named import parse_bit_widths, recipe_from_text
+from searcher.plan import plan
+from searcher.request import SearchRequest
 
 DIGITS = get_task("digits")
 SHORT, PAPER = (resolve_numerics(DIGITS.recipe(name), DIGITS, "cpu") for name in ("short", "paper"))
@@ -326,7 +328,7 @@ def test_a_number_too_large_to_be_finite_is_refused_under_its_settings_name() ->
 
 def test_more_candidates_than_can_be_searched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"task": "rings", "parameter_budget": 10**8, "depths": list(range(3, 35)), "widths": list(range(3, 103))}
-    monkeypatch.setattr("searcher.request.MOST_CANDIDATES", 3200)
+    monkeypatch.setattr("searcher.plan.MOST_CANDIDATES", 3200)
     refused = _refusal(**fields)
     assert (refused.field, refused.value) == ("widths", 6400)
     assert "3200" in refused.remedy

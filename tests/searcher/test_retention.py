@@ -20,7 +20,8 @@ from searcher.artifacts import Artifacts, checkpoint_file, network_file
 from searcher.database import Database
 from searcher.leaderboard import task_leaderboard
 from searcher.retention import GRACE_SECONDS, collect_garbage
-from searcher.searches import cancel_search, search_recipe
+from searcher.searches import cancel_search
+from searcher.situation import search_recipe
 from searcher.tables import Evaluation, Search, Stage
 
 DAY = 86_400.0

@@ -28,7 +28,8 @@ from searcher.database import Database
 from searcher.execution import Executor
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import Lease
-from searcher.request import SearchRequest, plan
+from searcher.plan import plan
+from searcher.request import SearchRequest
 from searcher.retention import collect_garbage
 from searcher.searches import create_search
 from searcher.situation import search_recipe

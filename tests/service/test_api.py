@@ -14,8 +14,9 @@ from sqlalchemy import func, select
 from qcore import TASKS
 from searcher import leases, results, tables
 from searcher.database import Database
+from searcher.plan import plan
 from searcher.proposals import propose
-from searcher.request import SearchRequest, plan
+from searcher.request import SearchRequest
 from service.app import create_app
 from service.output import print_leaderboard
 from service.settings import Settings

@@ -11,7 +11,8 @@ import pytest
 
 from qcore import load_network
 from qcore.export import read_packed
-from searcher.request import SearchRequest, plan
+from searcher.plan import plan
+from searcher.request import SearchRequest
 from searcher.schema import upgrade
 from searcher.searches import create_search
 from searcher.worker import Worker

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from searcher.leaderboard import search_leaderboard
-from searcher.request import SearchRequest, plan
+from searcher.plan import plan
+from searcher.request import SearchRequest
 from searcher.schema import upgrade
 from searcher.searches import create_search
 from searcher.tables import Search
