@@ -20,7 +20,8 @@ from qcore.cost import macs
 from qcore.data import load_data, steps_per_epoch
 from qcore.devices import prepare_device
 from qcore.provenance import provenance
-from searcher.space import enumerate_candidates
+from searcher.plan import plan
+from searcher.request import SearchRequest
 
 TASK, BUDGET, BLOCKS, BIT_WIDTHS = "fashion-mnist-14", 40_000, ("basic", "preact", "depthwise"), "W2A2"
 EPOCHS = {"float_part": {"schedule": {"epochs": 6}}, "retraining": {"schedule": {"epochs": 4}}}
@@ -59,7 +60,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("halving-rows.jsonl"), help="finished so far")
     arguments = parser.parse_args()
     task = get_task(TASK)
-    costs = {each.name: macs(each.layers(task)) for each in enumerate_candidates(task, BUDGET, BLOCKS)}
+    request = SearchRequest(task=TASK, parameter_budget=BUDGET, blocks=list(BLOCKS), bit_widths=[BIT_WIDTHS])
+    costs = {each.name: macs(each.layers(task)) for each in plan(request).candidates}
     rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()] if arguments.rows.exists() else []
     done = {(row["architecture"], row["fraction"], row["seed"]) for row in rows}
     jobs = [(name, fraction, seed) for name in costs for fraction in FRACTIONS for seed in range(arguments.seeds)]
