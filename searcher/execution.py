@@ -12,6 +12,7 @@ from qcore.data import load_data
 from qcore.devices import prepare_device
 from qcore.export import NetworkDescription, to_safetensors
 from qcore.files import write_whole
+from qcore.memory import peak_bytes
 from qcore.provenance import provenance
 from qcore.starting_network import starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
@@ -85,7 +86,7 @@ class Executor:
                 test_accuracy=result.test_accuracy,
                 train_seconds=result.train_seconds,
                 divergence=None if result.divergence is None else asdict(result.divergence),
-                provenance=provenance(self._device),
+                provenance=provenance(self._device) | {"peak_bytes": peak_bytes()},
             )
         self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
 

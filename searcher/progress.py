@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, exists, func, select
 
+from searcher.ray_tune.presence import any_driver
 from searcher.searches import evaluations_left, search_recipe, stages_wanted_by
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 
@@ -25,6 +26,8 @@ class Progress:
     """Proposed evaluations by status."""
     epochs_done: int
     epochs_total: int
+    waits_for: str | None = None
+    """What has to be there before anything moves, and is not."""
 
 
 def progress(session: Session, search: Search) -> Progress:
@@ -47,7 +50,10 @@ def progress(session: Session, search: Search) -> Progress:
     if left is not None:
         planned = min(planned, sum(evaluations.values()) + left)
     each = recipe.float_part.epochs + len(search.bit_widths) * recipe.retraining.epochs
-    return Progress(candidates, proposed, evaluations, int(epochs_done), planned * each)
+    waits_for = None
+    if search.status == "running" and search.engine == "ray" and not any_driver(session):
+        waits_for = "a Ray driver: start one with `quantrank ray`"
+    return Progress(candidates, proposed, evaluations, int(epochs_done), planned * each, waits_for)
 
 
 def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[tuple[Evaluation, str]]]]:

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def propose_next(database: Database) -> bool:
-    """Proposes one candidate for the running search that has the fewest open ones; False if no search wants more.
+def propose_next(database: Database, engine: str = "optuna") -> bool:
+    """Proposes one candidate for the engine's running search that has the fewest open ones; False if none wants more.
 
     Searches that turn out to have nothing open and nothing left are settled on the way.
     """
     with database.read() as session:
-        waiting = _searches_by_need(session)
+        waiting = _searches_by_need(session, engine)
     return any(_propose_for(database, search_id) for search_id in waiting)
 
 
-def _searches_by_need(session: Session) -> list[int]:
+def _searches_by_need(session: Session, engine: str) -> list[int]:
     open_proposals = (
         select(Proposal.search_id, func.count().label("open"))
         .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
@@ -44,7 +44,7 @@ def _searches_by_need(session: Session) -> list[int]:
     query = (
         select(Search.id)
         .outerjoin(open_proposals, open_proposals.c.search_id == Search.id)
-        .where(Search.status == "running")
+        .where(Search.status == "running", Search.engine == engine)
         .order_by(func.coalesce(open_proposals.c.open, 0), Search.id)
     )
     return list(session.scalars(query))

@@ -70,7 +70,11 @@ class SearchRequest(BaseModel):
         max_length=1000,
         description="Names or aliases of the candidates themselves, in place of blocks, depths and widths.",
     )
-    engine: Literal["optuna"] = Field(default="optuna", description="What proposes the next candidate.")
+    engine: Literal["optuna", "ray"] = Field(
+        default="optuna",
+        description="Where evaluations run: optuna has quantrank's own workers claim them, ray has Ray Tune place them "
+        "on a cluster, by a driver that `quantrank ray` starts. Candidates, results and leaderboard are the same.",
+    )
     max_evaluations: int | None = Field(
         default=None,
         ge=1,

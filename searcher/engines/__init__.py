@@ -31,7 +31,8 @@ class Engine(Protocol):
         ...
 
 
-_MODULES = {"optuna": "searcher.engines.optuna"}
+_MODULES = {"optuna": "searcher.engines.optuna", "ray": "searcher.engines.optuna"}
+"""Ray places evaluations; what comes next is asked of Optuna for either."""
 
 
 def load_engine(name: str) -> Engine:

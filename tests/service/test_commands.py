@@ -220,6 +220,7 @@ assert not heavy, heavy
         "assert service.cli.main(['describe', 'basic-L8-D8', '--task', 'digits']) == 0",
         "assert service.cli.main(['candidates', '--task', 'rings', '--parameter-budget', '90000']) == 0",
         "import service.commands.serve, service.commands.worker, service.commands.search, service.commands.leaderboard",
+        "import service.commands.ray",
         "import service.commands.export",
     ],
 )
