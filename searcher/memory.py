@@ -1,8 +1,8 @@
-"""How much main memory an evaluation takes: as measured before, or as estimated from its layers."""
+"""How much main memory an evaluation takes: as estimated from its layers, or less, as measured before."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _MARGIN = 1.2
-"""Above what was measured: another seed's peak is not the same to the byte."""
+"""Above what was measured: peaks of one network differ from run to run."""
 
 
 def memory_of(session: Session, evaluation: Evaluation, device: str) -> int:
-    """Bytes to set aside for an evaluation, in its device's host.
+    """Bytes to set aside for an evaluation on the host of its device.
 
-    A retrained stage's peak stands for the whole evaluation. The least of those of one architecture and float recipe
-    counts: a process that has run others before says too much.
+    The highest peak of those of one architecture and float recipe, if there is one below the estimate: a process that
+    has run others before says too much.
     """
-    retrained = (
+    like_it = (
         select(Stage)
         .join(Evaluation, Evaluation.id == Stage.evaluation_id)
         .where(
@@ -35,17 +35,16 @@ def memory_of(session: Session, evaluation: Evaluation, device: str) -> int:
             Stage.bit_widths != "float",
         )
     )
-    found = [stage.provenance or {} for stage in session.scalars(retrained)]
+    found = [stage.provenance or {} for stage in session.scalars(like_it)]
     peaks: list[int] = [
-        each["peak_bytes"] for each in found if "peak_bytes" in each and _kind(each["device"]) == _kind(device)
+        each["peak_bytes"] for each in found if "peak_bytes" in each and _is_cpu(each) == (device == "cpu")
     ]
-    if peaks:
-        return round(_MARGIN * min(peaks))
     task = stored_task(evaluation.task, evaluation.task_version)
     stored = session.scalars(select(Stage.recipe).where(Stage.evaluation_id == evaluation.id).limit(1)).one()
     layers = Architecture.parse(evaluation.architecture).layers(task)
-    return estimated_bytes(layers, task, Recipe.stored(stored), device)
+    estimate = estimated_bytes(layers, task, Recipe.stored(stored), device)
+    return min(estimate, round(_MARGIN * max(peaks))) if peaks else estimate
 
 
-def _kind(device: str) -> str:
-    return "cpu" if device.startswith("cpu") else "gpu"
+def _is_cpu(provenance: dict[str, Any]) -> bool:
+    return bool(provenance["device"].startswith("cpu"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -48,7 +47,7 @@ print(peak_bytes())
     [
         ("basic-L8-D3", "digits", 128),
         ("basic-L20-D16", "cifar10", 128),
-        ("depthwise-L11-D16", "cifar10", 64),
+        ("depthwise-L11-D8", "cifar10", 64),
         ("plain-L8-D512", "rings", 1024),
         ("imagenet-preact-L18-D32-B2.2.2.2", "imagenet", 8),
     ],
@@ -62,7 +61,6 @@ def test_a_process_takes_no_more_than_the_estimate_and_not_much_less(name: str, 
     known = get_task(task)
     recipe = override(known.recipes[0], {"float_part": {"batch_size": batch}})
     estimate = estimated_bytes(Architecture.parse(name).layers(known), known, recipe)
-    print(json.dumps({"name": name, "measured": measured, "estimate": estimate, "ratio": estimate / measured}))
     assert measured <= estimate <= MOST_TOO_HIGH * measured
 
 
