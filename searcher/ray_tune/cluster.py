@@ -49,9 +49,12 @@ def connect(address: str, database: Database) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
+
+        if address.startswith("ray://"):
+            import grpc  # noqa: F401  which only Ray's client needs
     except ImportError as error:
         raise InvalidInput(
-            "engine", "ray", f"needs Ray, which cannot be imported ({error})", 'pip install "ray[tune]"'
+            "address", address, f"needs Ray, which cannot be imported ({error})", 'pip install "ray[client,tune]"'
         ) from None
     if parts is not None:
         _require_reachable(address, parts["host"].strip("[]"), int(parts["port"]))

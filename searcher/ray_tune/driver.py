@@ -105,6 +105,8 @@ def _place(trials: Trials, share: Share) -> None:
 def run_tune(trials: Trials, share: Share) -> None:
     """One run of Tune, whose own files are temporary."""
     os.environ.update(_TUNE_SETTINGS)
+    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # which misses the files of results
     from ray import tune
 
     from searcher.ray_tune.suggestions import Suggestions

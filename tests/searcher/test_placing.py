@@ -191,21 +191,6 @@ def test_a_cancelled_search_leaves_its_place_to_the_next(
     assert all(each.stopped_at is not None for each in rows(database, WorkerRow))
 
 
-def test_what_is_stopped_hands_its_evaluations_back_after_their_epoch(
-    postgres_database: Database, tmp_path: Path, engine: str, place: Place
-) -> None:
-    database = postgres_database
-    post(database, engine=engine, **LONG)
-    with place(database, tmp_path):
-        _wait_until(lambda: rows(database, CurvePoint) != [])
-    (evaluation,) = rows(database, Evaluation)
-    assert (evaluation.status, evaluation.attempt, evaluation.lease_token) == ("queued", 0, None)
-    stage = stages_of(database, evaluation.id)["float"]
-    assert stage.epochs_done >= 1
-    assert len(rows(database, CurvePoint)) == stage.epochs_done
-    assert Artifacts(tmp_path / "artifacts").checkpoint(stage.key).is_file()
-
-
 def test_an_evaluation_on_a_lost_node_is_placed_again_when_its_lease_has_ended(
     cluster: Any, postgres_database: Database, tmp_path: Path
 ) -> None:
@@ -229,11 +214,11 @@ def test_workers_leave_a_ray_search_alone(sqlite_database: Database, tmp_path: P
     assert {each.status for each in rows(sqlite_database, Evaluation)} == {"queued"}
 
 
-def test_the_command_connects_to_a_cluster_and_ends_when_it_is_told_to(
+def test_a_driver_told_to_stop_has_its_trials_hand_back_what_they_have_after_their_epoch(
     cluster: Any, postgres_database: Database, tmp_path: Path
 ) -> None:
     database = postgres_database
-    search_id = post(database, engine="ray", **THREE | {"widths": [3]})
+    post(database, engine="ray", **LONG)
     environment = os.environ | {
         "QUANTRANK_HOME": str(tmp_path),
         "QUANTRANK_DATABASE_URL": database.url.render_as_string(hide_password=False),
@@ -242,12 +227,17 @@ def test_the_command_connects_to_a_cluster_and_ends_when_it_is_told_to(
     with (tmp_path / "ray.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            _wait_until(lambda: status_of(database, search_id) == "finished" or process.poll() is not None)
+            _wait_until(lambda: rows(database, CurvePoint) != [] or process.poll() is not None)
             process.send_signal(signal.SIGTERM)
             assert process.wait(MOST_SECONDS) == 0, (tmp_path / "ray.log").read_text()
         finally:
             process.kill()
             process.wait(MOST_SECONDS)
-    assert status_of(database, search_id) == "finished"
-    (driver,) = rows(database, WorkerRow, device=DEVICE)
-    assert driver.stopped_at is not None
+    (evaluation,) = rows(database, Evaluation)
+    assert (evaluation.status, evaluation.attempt, evaluation.lease_token) == ("queued", 0, None)
+    stage = stages_of(database, evaluation.id)["float"]
+    assert len(rows(database, CurvePoint)) == stage.epochs_done >= 1
+    assert Artifacts(tmp_path / "artifacts").checkpoint(stage.key).is_file()
+    workers = {each.device: each for each in rows(database, WorkerRow)}
+    assert workers.keys() == {"cpu", DEVICE}
+    assert all(each.stopped_at is not None for each in workers.values())

@@ -60,8 +60,8 @@ def test_ray_that_is_not_installed_is_named_with_the_remedy(sqlite_database: Dat
     found = subprocess.run(
         [sys.executable, "-c", program, str(sqlite_database.url)], capture_output=True, text=True, check=False
     )
-    assert "InvalidInput: engine: 'ray' needs Ray" in found.stderr
-    assert 'pip install "ray[tune]"' in found.stderr
+    assert "InvalidInput: address: 'local' needs Ray" in found.stderr
+    assert 'pip install "ray[client,tune]"' in found.stderr
 
 
 @given(resources=RESOURCES, cpus=st.integers(1, 8), share=st.sampled_from([0.1, 0.25, 1 / 3, 0.5, 1.0]))
