@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +16,7 @@ import torch
 
 from qcore.devices import prepare_device
 from qcore.kernels import kernels_of
+from qcore.memory import peak_bytes
 from qcore.metrics import cross_entropy
 from qcore.network import Network
 from qcore.numerics import resolve_numerics
@@ -163,5 +162,4 @@ def _train(job: tuple[Architecture, Task, Recipe, BitWidths, str, int, float]) -
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return count / (time.perf_counter() - started), torch.cuda.max_memory_reserved(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return count / (time.perf_counter() - started), unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return count / (time.perf_counter() - started), peak_bytes()

@@ -11,6 +11,7 @@ from qcore.checkpoints import from_bytes
 from qcore.data import load_data
 from qcore.devices import prepare_device
 from qcore.export import NetworkDescription, to_safetensors
+from qcore.memory import peak_bytes
 from qcore.provenance import provenance
 from qcore.starting_network import starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
@@ -87,7 +88,7 @@ class Executor:
                 train_seconds=result.train_seconds,
                 network_digest=digest,
                 divergence=None if result.divergence is None else asdict(result.divergence),
-                provenance=provenance(self._device),
+                provenance=provenance(self._device) | {"peak_bytes": peak_bytes()},
             )
         self._settings.artifacts.checkpoint(plan.key).remove()
 

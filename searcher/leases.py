@@ -15,12 +15,11 @@ from sqlalchemy import and_, or_, select, update
 from searcher.database import database_now
 from searcher.events import emit, lock_searches_that_want, searches_that_want
 from searcher.searches import searches_of_evaluation, settle
-from searcher.tables import Evaluation
+from searcher.tables import Evaluation, Proposal, Search
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
-
-    from searcher.tables import Search
 
 MOST_ATTEMPTS = 3
 """Claims in a row without one new epoch after which an evaluation whose worker died again is given up as lost."""
@@ -37,24 +36,34 @@ class LeaseLost(Exception):  # noqa: N818  a state of affairs, not a fault
 
 
 def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
-    """Takes one queued evaluation, or one whose lease has ended; None if there is none.
+    """Takes one claimable evaluation that workers are to run; None if there is none.
 
     One statement, so that two workers never take the same. The inner select is materialized: as a plain sub-select
     PostgreSQL may run it again for every row, and lock several.
     """
-    now = database_now()
-    free = or_(
-        Evaluation.status == "queued",
-        and_(
-            Evaluation.status == "running", Evaluation.lease_ends < now, Evaluation.fruitless_attempts < MOST_ATTEMPTS
-        ),
-    )
+    return _take(session, select(Evaluation.id).where(_wanted_by("optuna")), worker_id, seconds)
+
+
+def claim_evaluation(session: Session, evaluation_id: int, worker_id: str, seconds: float) -> Lease | None:
+    """Takes this evaluation; None if it is not claimable (any more)."""
+    return _take(session, select(Evaluation.id).where(Evaluation.id == evaluation_id), worker_id, seconds)
+
+
+def claimable(session: Session, engine: str, limit: int) -> list[Evaluation]:
+    """Evaluations that searches of an engine want and nobody has, as they were proposed.
+
+    They are queued, or their lease has ended and they may be tried again.
+    """
+    query = select(Evaluation).where(_is_free(), _wanted_by(engine)).order_by(Evaluation.id).limit(limit)
+    return list(session.scalars(query))
+
+
+def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float) -> Lease | None:
     first = (
-        select(Evaluation.id)
-        .where(free)
+        wanted.where(_is_free())
         .order_by(Evaluation.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=Evaluation)
         .cte("first")
         .prefix_with("MATERIALIZED")
     )
@@ -65,7 +74,7 @@ def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
         .values(
             status="running",
             lease_token=token,
-            lease_ends=now + seconds,
+            lease_ends=database_now() + seconds,
             attempt=Evaluation.attempt + 1,
             fruitless_attempts=Evaluation.fruitless_attempts + 1,
             worker_id=worker_id,
@@ -74,6 +83,25 @@ def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
         .execution_options(synchronize_session=False)
     ).one_or_none()
     return None if claimed is None else Lease(claimed, token)
+
+
+def _is_free() -> ColumnElement[bool]:
+    ended = and_(
+        Evaluation.status == "running",
+        Evaluation.lease_ends < database_now(),
+        Evaluation.fruitless_attempts < MOST_ATTEMPTS,
+    )
+    return or_(Evaluation.status == "queued", ended)
+
+
+def _wanted_by(engine: str) -> ColumnElement[bool]:
+    """Whether a running search of that engine wants the evaluation."""
+    return (
+        select(Proposal.search_id)
+        .join(Search, Search.id == Proposal.search_id)
+        .where(Proposal.evaluation_id == Evaluation.id, Search.status == "running", Search.engine == engine)
+        .exists()
+    )
 
 
 def renew(session: Session, lease: Lease, seconds: float) -> None:

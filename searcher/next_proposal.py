@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from searcher.database import database_now
 from searcher.events import lock_searches
 from searcher.proposals import propose
 from searcher.samplers import load_sampler
@@ -29,19 +30,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def propose_next(database: Database, count: int = 1) -> bool:
-    """Proposes up to ``count`` evaluations for one running search; False if none wants more.
+def propose_next(database: Database, engine: str = "optuna", count: int = 1) -> bool:
+    """Proposes up to ``count`` evaluations for one running search of an engine; False if none wants more.
 
     Of those of the highest priority that do, it is the one with the fewest open evaluations.
 
     Searches that turn out to have nothing open and nothing left are settled on the way.
     """
     with database.read() as session:
-        waiting = _searches_by_need(session)
+        waiting = _searches_by_need(session, engine)
     return any(_propose_for(database, search_id, count) for search_id in waiting)
 
 
-def _searches_by_need(session: Session) -> list[int]:
+def _searches_by_need(session: Session, engine: str) -> list[int]:
     open_proposals = (
         select(Proposal.search_id, func.count().label("open"))
         .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
@@ -52,7 +53,7 @@ def _searches_by_need(session: Session) -> list[int]:
     query = (
         select(Search.id)
         .outerjoin(open_proposals, open_proposals.c.search_id == Search.id)
-        .where(Search.status == "running")
+        .where(Search.status == "running", Search.engine == engine)
         .order_by(Search.priority.desc(), func.coalesce(open_proposals.c.open, 0), Search.id)
     )
     return list(session.scalars(query))
@@ -74,10 +75,22 @@ def _propose_for(database: Database, search_id: int, count: int) -> bool:
             # Asked again of what the tables say now, with nobody beside: others may have proposed meanwhile.
             situation, candidates = situation_of(session, search), candidates_by_architecture(session, search)
             if situation.next_wish() is None:
-                settle(session, search)
+                if not _is_at_work(session, search):  # else the worker settles it, after it has told how that ended
+                    settle(session, search)
                 return False
             if _propose(session, search, islice(situation.wishes(_Chosen(chosen)), count), candidates):
                 return True
+
+
+def _is_at_work(session: Session, search: Search) -> bool:
+    """Whether a worker holds an evaluation of a search."""
+    query = (
+        select(Evaluation.id)
+        .join(Proposal, Proposal.evaluation_id == Evaluation.id)
+        .where(Proposal.search_id == search.id, Evaluation.status == "running", Evaluation.lease_ends > database_now())
+        .limit(1)
+    )
+    return session.scalars(query).first() is not None
 
 
 def _propose(session: Session, search: Search, wishes: Iterable[Wish], candidates: dict[Architecture, int]) -> int:

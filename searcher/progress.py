@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, exists, func, select
 
 from searcher.proposals import stages_wanted_by
+from searcher.ray_tune.presence import any_driver
 from searcher.situation import evaluations_left, recipes_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 
@@ -27,6 +28,8 @@ class Progress:
     """Proposed evaluations by status."""
     epochs_done: int
     epochs_total: int
+    waits_for: str | None = None
+    """What has to be there before anything moves, and is not."""
 
 
 def progress(session: Session, search: Search) -> Progress:
@@ -57,7 +60,12 @@ def progress(session: Session, search: Search) -> Progress:
             strict=True,
         )
     )
-    return Progress(candidates, proposed, evaluations, int(epochs_done), int(epochs_proposed) + epochs_to_come)
+    waits_for = None
+    if search.status == "running" and search.engine == "ray" and not any_driver(session):
+        waits_for = "a Ray driver: start one with `quantrank ray`"
+    return Progress(
+        candidates, proposed, evaluations, int(epochs_done), int(epochs_proposed) + epochs_to_come, waits_for
+    )
 
 
 def _evaluations_to_come(session: Session, search: Search, unproposed: int) -> list[int]:

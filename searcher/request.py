@@ -103,7 +103,11 @@ class SearchRequest(Limits):
         max_length=1000,
         description="Names or aliases of the candidates themselves, in place of blocks, depths and widths.",
     )
-    engine: Literal["optuna"] = Field(default="optuna", description="What runs evaluations.")
+    engine: Literal["optuna", "ray"] = Field(
+        default="optuna",
+        description="Where evaluations run: optuna has quantrank's own workers claim them, ray has Ray Tune place them "
+        "on a cluster, by a driver that `quantrank ray` starts. Candidates, results and leaderboard are the same.",
+    )
     sampler: Sampler = Field(
         default="tpe",
         description="Which candidate comes next: grid takes them in their order, tpe and gp learn from results.",

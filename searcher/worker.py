@@ -39,13 +39,24 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs evaluations in the calling thread; ``stop`` may be called from anywhere."""
+    """Runs evaluations in the calling thread; ``stop`` may be called from anywhere.
 
-    def __init__(self, database: Database, settings: WorkerSettings) -> None:
-        self.id = secrets.token_hex(16)
+    ``told_to_stop`` is asked after every epoch, for a worker that hears of its end in another way.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: WorkerSettings,
+        *,
+        worker_id: str | None = None,
+        told_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.id = worker_id or secrets.token_hex(16)
         self._database = database
         self._settings = settings
         self._stopping = threading.Event()
+        self._told_to_stop = told_to_stop
         self._executor: Executor | None = None
 
     def stop(self) -> None:
@@ -54,16 +65,7 @@ class Worker:
 
     def run(self) -> None:
         """Works until stopped."""
-        with self._database.write() as session:
-            session.add(
-                WorkerRow(
-                    id=self.id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    device=self._settings.device,
-                    versions=versions(),
-                )
-            )
+        self._register()
         next_beat = 0.0
         while not self._stopping.is_set():
             try:
@@ -78,6 +80,16 @@ class Worker:
                 self._stopping.wait(self._settings.poll_seconds)
         self._beat(None, stopped=True)
 
+    def run_only(self, evaluation_id: int) -> bool:
+        """Runs that evaluation and no other; False if it is not claimable."""
+        self._register()
+        with self._database.write() as session:
+            lease = leases.claim_evaluation(session, evaluation_id, self.id, self._settings.lease_seconds)
+        if lease is not None:
+            self._run_claimed(lease)
+        self._beat(None, stopped=True)
+        return lease is not None
+
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
         end_at_limits(self._database)
@@ -86,17 +98,22 @@ class Worker:
             lease = leases.claim(session, self.id, self._settings.lease_seconds)
         if lease is None:
             return propose_next(self._database)
+        self._run_claimed(lease)
+        return True
+
+    def _run_claimed(self, lease: Lease) -> None:
         try:
             with self._kept(lease) as keeper:
                 self._run_evaluation(lease, keeper)
         except LeaseLost:
             log.warning("evaluation %d: lease lost, dropped", lease.evaluation_id)
-        return True
 
     def _run_evaluation(self, lease: Lease, keeper: _LeaseKeeper) -> None:
         from searcher.execution import Executor, Interrupted
 
-        self._executor = self._executor or Executor(self._database, self._settings, self._stopping.is_set)
+        self._executor = self._executor or Executor(
+            self._database, self._settings, lambda: self._stopping.is_set() or self._told_to_stop()
+        )
         try:
             self._executor.run(lease, keeper.check)
         except Interrupted:
@@ -110,6 +127,18 @@ class Worker:
             told = str(error) if isinstance(error, InvalidInput) else "".join(traceback.format_exception_only(error))
             with self._database.write() as session:
                 results.fail_evaluation(session, lease, told.strip())
+
+    def _register(self) -> None:
+        with self._database.write() as session:
+            session.add(
+                WorkerRow(
+                    id=self.id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    device=self._settings.device,
+                    versions=versions(),
+                )
+            )
 
     def _beat(self, evaluation_id: int | None, *, stopped: bool = False) -> None:
         values = {"heartbeat_at": database_now(), "evaluation_id": evaluation_id}

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--widths", type=_numbers, help="comma-separated widths D (default: the widest that fits)")
     search.add_argument("--architectures", type=_names, metavar="NAMES", help=ARCHITECTURES_HELP)
     search.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks (default: W2A2,W2AF,WFA2)")
-    search.add_argument("--engine", help="what runs evaluations (default: optuna)")
+    search.add_argument("--engine", help="where it runs: on workers (optuna, the default) or on a Ray cluster (ray)")
     search.add_argument("--sampler", help="which candidate comes next: grid, random, tpe or gp (default: tpe)")
     search.add_argument("--minimize", help="with tpe: parameters or bit_operations, to be small beside accuracy")
     search.add_argument(
@@ -169,6 +169,23 @@ def _parser() -> argparse.ArgumentParser:
     worker = _add(commands, "worker", "run evaluations for a server, on this host", json=False)
     worker.add_argument("--exit-with", type=int, metavar="PID", help=argparse.SUPPRESS)
     _add_device(worker)
+
+    ray = _add(commands, "ray", "run the evaluations of searches with --engine ray on a Ray cluster", json=False)
+    ray.add_argument(
+        "--address",
+        default="local",
+        help="local: start Ray on this host (default); auto: the cluster this host is part of; <host>:6379; "
+        "ray://<host>:10001, from outside the cluster. Other hosts need PostgreSQL",
+    )
+    ray.add_argument("--cpus-per-trial", type=float, metavar="N", help="cores for an evaluation (default: --threads)")
+    ray.add_argument(
+        "--gpus-per-trial", type=float, metavar="X", help="share of a GPU, as `quantrank packing` says (default: 1)"
+    )
+    ray.add_argument(
+        "--memory-per-trial", type=float, metavar="GB", help="memory set aside (default: as measured, or estimated)"
+    )
+    ray.add_argument("--exit-with", type=int, metavar="PID", help=argparse.SUPPRESS)
+    _add_device(ray)
 
     db = _add(commands, "db", "look after the database")
     db.add_argument("action", choices=["upgrade"], help="bring the tables to this release's")

@@ -65,6 +65,24 @@ def embedded_server(settings: Settings, workers: int) -> Iterator[Client]:
             server.wait()
 
 
+@contextmanager
+def ray_driver(settings: Settings) -> Iterator[None]:
+    """Ray on this host, with a driver that places evaluations on it, for as long as the block lasts."""
+    log_file = settings.home / "logs" / "ray.log"
+    command = [sys.executable, "-m", "service", "ray", "--exit-with", str(os.getpid())]
+    with log_file.open("w") as log:
+        driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603  our own
+    try:
+        yield
+    finally:
+        driver.terminate()
+        try:
+            driver.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.wait()
+
+
 def _announced(settings: Settings) -> str | None:
     try:
         url = json.loads(settings.server_file.read_text())["url"]

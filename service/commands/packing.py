@@ -45,8 +45,12 @@ def run(arguments: Namespace) -> int:
     ]
     best = best_packing(found, device_bytes(settings.device))
     command = f"quantrank serve --workers {best.workers} --threads {best.threads} --device {settings.device}"
+    on_ray = f"quantrank ray --address auto --threads {best.threads} --device {settings.device}"
+    if settings.device != "cpu":
+        on_ray += f" --gpus-per-trial {best.fraction:.3g}"
     if arguments.json:
-        print_json({"packings": [asdict(each) for each in found], "best": asdict(best), "command": command})
+        commands = {"command": command, "ray_command": on_ray}
+        print_json({"packings": [asdict(each) for each in found], "best": asdict(best), **commands})
         return 0
     print_table(
         f"Training {architecture.name} on {task.name} at W2A2, {settings.device}",
@@ -57,4 +61,5 @@ def run(arguments: Namespace) -> int:
         ],
     )
     print(f"Most is trained by: {command}")
+    print(f"On a Ray cluster of such machines: {on_ray}")
     return 0

@@ -10,7 +10,7 @@ from searcher.budgets import budgets_in_words, check_budgets
 from searcher.request import SearchRequest
 from service.client import Client, ServerError
 from service.output import print_json, print_leaderboard, progress_bar
-from service.servers import embedded_server, running_server, usable_cores
+from service.servers import embedded_server, ray_driver, running_server, usable_cores
 from service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ def run(arguments: Namespace) -> int:
             is_own_server = client is None
             if client is None:
                 print("No server is running here: starting one for this search.", file=sys.stderr)
-                client = stack.enter_context(embedded_server(settings, usable_cores()))
+                on_ray = request.get("engine") == "ray"
+                client = stack.enter_context(embedded_server(settings, 0 if on_ray else usable_cores()))
+                if on_ray:
+                    stack.enter_context(ray_driver(settings))
             search = client.post_search(request)
             if not arguments.watch and not is_own_server:
                 _print_posted(client, search, as_json=arguments.json)
@@ -64,11 +67,14 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
             if kind == "progress":
                 open_ones = [data["evaluations"].get(status, 0) for status in ("queued", "running")]
                 ended = sum(data["evaluations"].values()) - sum(open_ones)
+                told = f"{ended} evaluations ended"
+                if data["waits_for"]:
+                    told = f"waits for {data['waits_for']}"
                 bar.update(
                     shown,
                     total=data["epochs_total"],
                     completed=data["epochs_done"],
-                    description=f"search {search['id']}: {ended} evaluations ended",
+                    description=f"search {search['id']}: {told}",
                 )
             elif kind in ("evaluation_failed", "evaluation_lost"):
                 bar.console.print(f"{data['architecture']}: {data.get('error') or kind.replace('_', ' ')}")

@@ -144,6 +144,47 @@ def test_a_claimed_evaluation_is_not_claimable_until_its_lease_has_ended(databas
     assert nothing_to_claim(database)
 
 
+def test_an_evaluation_is_claimed_by_its_number_by_exactly_one_of_many_at_once(database: Database) -> None:
+    post(database, proposed=True)
+    wanted = rows(database, Evaluation)[2].id
+
+    def take() -> Lease | None:
+        with database.write() as session:
+            return leases.claim_evaluation(session, wanted, "worker", 1000.0)
+
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        taken = [lease for lease in at_once(*[take] * THREADS) if lease is not None]
+        assert [lease.evaluation_id for lease in taken] == [wanted]
+        assert _evaluation(database, wanted).attempt == attempt
+        assert take() is None
+        end_lease(database, taken[0])
+    assert take() is None  # as often as allowed
+    assert [each.status for each in rows(database, Evaluation)].count("queued") == 4
+
+
+def test_each_engine_takes_what_its_own_searches_want(database: Database) -> None:
+    on_ray = post(database, proposed=True, engine="ray", widths=[3, 4])
+    post(database, proposed=True, widths=[4, 5])
+    three, four, five = (each.id for each in rows(database, Evaluation))
+
+    def claimable(engine: str, limit: int = 10) -> list[int]:
+        with database.read() as session:
+            return [each.id for each in leases.claimable(session, engine, limit)]
+
+    assert (claimable("ray"), claimable("optuna"), claimable("ray", 1)) == ([three, four], [four, five], [three])
+    shared = claim(database)
+    assert shared.evaluation_id == four
+    assert (claimable("ray"), claimable("optuna")) == ([three], [five])
+    assert claim(database).evaluation_id == five
+    assert nothing_to_claim(database)
+    end_lease(database, shared)
+    assert (claimable("ray"), claimable("optuna")) == ([three, four], [four])
+    with database.write() as session:
+        cancel_search(session, on_ray)
+    assert claimable("ray") == []
+    assert _evaluation(database, four).status == "running"
+
+
 WRITES: dict[str, Callable[[Session, Lease, int], Any]] = {
     "renew": lambda session, lease, _: leases.renew(session, lease, 1000.0),
     "held": lambda session, lease, _: leases.held(session, lease),

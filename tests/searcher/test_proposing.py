@@ -8,11 +8,14 @@ import pytest
 from building import (
     at_once,
     claim,
+    end_lease,
+    kinds,
     nothing_to_claim,
     post,
     propose_candidates,
     rows,
     status_of,
+    train_next_stage,
     work,
     work_all,
 )
@@ -87,6 +90,29 @@ def test_a_search_that_ran_dry_is_settled_on_the_way_to_the_next(database: Datab
     assert _open_proposals(database, waiting) == 1
 
 
+def test_a_search_is_left_to_the_worker_that_has_yet_to_tell_how_its_evaluation_ended(database: Database) -> None:
+    search_id = post(database, widths=[3])
+    assert propose_next(database)
+    lease = claim(database)
+    while train_next_stage(database, lease) != "W2A2":
+        pass
+    assert not propose_next(database)  # every stage is there, but the evaluation has not ended
+    assert status_of(database, search_id) == "running"
+    assert train_next_stage(database, lease) is None
+    assert kinds(database, search_id)[-2:] == ["evaluation_done", "search_finished"]
+
+
+def test_a_search_whose_worker_died_before_it_told_is_settled_by_others(database: Database) -> None:
+    search_id = post(database, widths=[3])
+    assert propose_next(database)
+    lease = claim(database)
+    while train_next_stage(database, lease) != "W2A2":
+        pass
+    end_lease(database, lease)
+    assert not propose_next(database)
+    assert status_of(database, search_id) == "finished"
+
+
 def test_nothing_is_proposed_for_searches_that_have_ended(database: Database) -> None:
     assert not propose_next(database)
     search_id = post(database)
@@ -120,6 +146,14 @@ def test_proposing_at_once_never_proposes_a_candidate_twice(database: Database) 
         told = [event.data["architecture"] for event in rows(database, Event, search_id=search_id)[1:]]
         assert sorted(told) == sorted(each.architecture for each in rows(database, Candidate, search_id=search_id))
     assert len(rows(database, Proposal)) == len(rows(database, Evaluation)) == 24
+
+
+def test_candidates_are_proposed_for_searches_of_one_engine(database: Database) -> None:
+    ours, on_ray = post(database, widths=[3, 4]), post(database, widths=[3, 4, 5], seeds=[1], engine="ray")
+    assert [propose_next(database, "ray") for _ in range(4)] == [True] * 3 + [False]
+    assert (_open_proposals(database, ours), _open_proposals(database, on_ray)) == (0, 3)
+    assert propose_next(database)
+    assert (_open_proposals(database, ours), _open_proposals(database, on_ray)) == (1, 3)
 
 
 def test_results_so_far_are_what_the_sampler_is_told(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

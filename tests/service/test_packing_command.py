@@ -20,6 +20,7 @@ def test_it_measures_every_way_to_share_the_cores_and_says_how_to_serve(capsys: 
     best = found["best"]
     assert best in found["packings"]
     assert f"--workers {best['workers']} --threads {best['threads']}" in found["command"]
+    assert found["ray_command"] == f"quantrank ray --address auto --threads {best['threads']} --device cpu"
 
 
 def test_it_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,69 @@
+"""Drivers among the workers: whether one is there, and whether it has been told to stop. Needs no Ray."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from qcore.provenance import versions
+from searcher.database import database_now
+from searcher.tables import Evaluation, Worker
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+DEVICE = "ray"
+"""What a driver's row says in place of a device."""
+_SILENCE_SECONDS = 60.0
+"""After which a driver is taken for dead."""
+
+
+def new_driver_id() -> str:
+    """Half as long as a worker's, so that its trials' ids can begin with it."""
+    return secrets.token_hex(8)
+
+
+def new_trial_id(driver_id: str) -> str:
+    return driver_id + secrets.token_hex(8)
+
+
+def register(session: Session, driver_id: str) -> None:
+    session.add(Worker(id=driver_id, host=socket.gethostname(), pid=os.getpid(), device=DEVICE, versions=versions()))
+
+
+def beat(session: Session, driver_id: str) -> None:
+    session.execute(update(Worker).where(Worker.id == driver_id).values(heartbeat_at=database_now()))
+
+
+def stop(session: Session, driver_id: str) -> None:
+    """Tells a driver's trials to hand back what they have after their epoch."""
+    session.execute(update(Worker).where(Worker.id == driver_id).values(stopped_at=database_now()))
+
+
+def has_stopped(session: Session, driver_id: str) -> bool:
+    stopped = select(Worker.id).where(Worker.id == driver_id, Worker.stopped_at.is_not(None))
+    return session.scalars(stopped).first() is not None
+
+
+def has_trials(session: Session, driver_id: str) -> bool:
+    """Whether any of a driver's trials holds an evaluation."""
+    held = select(Evaluation.id).where(
+        Evaluation.status == "running",
+        Evaluation.lease_ends > database_now(),
+        Evaluation.worker_id.startswith(driver_id),
+    )
+    return session.scalars(held.limit(1)).first() is not None
+
+
+def any_driver(session: Session) -> bool:
+    """Whether a driver is at work."""
+    alive = select(Worker.id).where(
+        Worker.device == DEVICE,
+        Worker.stopped_at.is_(None),
+        Worker.heartbeat_at > database_now() - _SILENCE_SECONDS,
+    )
+    return session.scalars(alive.limit(1)).first() is not None
