@@ -86,13 +86,7 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def slots(share: Share, resources: Iterable[Mapping[str, float]]) -> int:
-    """How many trials nodes with such resources have room for at once.
-
-    >>> slots(Share(cpus=1, gpus=0.25), [{"CPU": 8, "GPU": 1}, {"CPU": 64}])
-    4
-    >>> slots(Share(cpus=2), [{"CPU": 7}, {"CPU": 4}])
-    5
-    """
+    """How many trials nodes with such resources have room for at once."""
     wanted = {"CPU": share.cpus, "GPU": share.gpus, "memory": share.memory_bytes or 0}
     needed = {name: amount for name, amount in wanted.items() if amount}
     return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in needed.items()) for node in resources)
