@@ -1,6 +1,6 @@
 """A worker: claims evaluations one after another and runs them, until it is told to stop.
 
-Where nothing is claimable it asks the running searches' engines for the next candidate. Torch is imported with the
+Where nothing is claimable it asks the running searches what to evaluate next. Torch is imported with the
 first evaluation.
 """
 
@@ -24,7 +24,8 @@ from qcore.provenance import versions
 from searcher import leases, results
 from searcher.database import database_now
 from searcher.leases import Lease, LeaseLost
-from searcher.proposals import propose_next
+from searcher.next_proposal import propose_next
+from searcher.searches import end_at_limits
 from searcher.tables import Worker as WorkerRow
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Worker:
 
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
+        end_at_limits(self._database)
         with self._database.write() as session:
             leases.bury_lost(session)
             lease = leases.claim(session, self.id, self._settings.lease_seconds)
@@ -151,6 +153,7 @@ class Worker:
             with self._database.write() as session:
                 leases.renew(session, lease, self._settings.lease_seconds)
             self._beat(lease.evaluation_id)
+            end_at_limits(self._database)
 
         keeper = _LeaseKeeper(lease, self._settings.lease_seconds / 3, renew)
         keeper.start()

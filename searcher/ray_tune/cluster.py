@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -46,18 +47,18 @@ def connect(address: str, database: Database) -> None:
         )
     if address.startswith("ray://"):
         _require_shared(database, address)
+    if parts is not None:
+        _require_reachable(address, parts["host"].strip("[]"), int(parts["port"]))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
 
         if address.startswith("ray://"):
-            import grpc  # noqa: F401  which only Ray's client needs
+            importlib.import_module("grpc")  # which only Ray's client needs
     except ImportError as error:
         raise InvalidInput(
             "address", address, f"needs Ray, which cannot be imported ({error})", 'pip install "ray[client,tune]"'
         ) from None
-    if parts is not None:
-        _require_reachable(address, parts["host"].strip("[]"), int(parts["port"]))
     options: dict[str, Any] = {"logging_level": logging.WARNING}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE_BYTES}

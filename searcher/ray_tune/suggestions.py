@@ -13,9 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from searcher import leases
 from searcher.database import Database
 from searcher.memory import memory_of
-from searcher.proposals import propose_next
+from searcher.next_proposal import propose_next
 from searcher.ray_tune.cluster import nodes, slots
 from searcher.ray_tune.presence import has_stopped
+from searcher.searches import end_at_limits
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,6 +40,7 @@ def next_evaluation(database: Database, handed_out: Collection[HandOut] = ()) ->
     One handed out before is placed again only after its trial has claimed it, and its lease has ended.
     """
     while True:
+        end_at_limits(database)
         with database.write() as session:
             leases.bury_lost(session)
         with database.read() as session:
@@ -46,7 +48,7 @@ def next_evaluation(database: Database, handed_out: Collection[HandOut] = ()) ->
         for evaluation in found:
             if (evaluation.id, evaluation.attempt) not in handed_out:
                 return evaluation
-        if not propose_next(database, "ray"):
+        if not propose_next(database, engine="ray"):
             return None
 
 

@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
         database,
         WorkerSettings(
             data_root=settings.data_root,
-            artifacts=settings.artifact_store,
+            artifacts=settings.open_artifacts(),
             lease_seconds=settings.lease_seconds,
             device=settings.device,
             threads=arguments.threads,

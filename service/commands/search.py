@@ -6,9 +6,10 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from searcher.budgets import budgets_in_words, check_budgets
 from searcher.request import SearchRequest
 from service.client import Client, ServerError
-from service.output import number, print_json, print_leaderboard, progress_bar
+from service.output import print_json, print_leaderboard, progress_bar
 from service.servers import embedded_server, ray_driver, running_server, usable_cores
 from service.settings import load_settings
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Posts a search; with ``--watch``, or on a server of its own, follows it and prints the leaderboard."""
+    check_budgets(arguments.parameter_budget, arguments.model_bytes_budget, arguments.bit_operations_budget)
     given = {field: getattr(arguments, field) for field in SearchRequest.model_fields}
     request = {field: value for field, value in given.items() if value is not None}
     settings = load_settings()
@@ -64,8 +66,7 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
         for kind, data in client.events(search["id"]):
             if kind == "progress":
                 open_ones = [data["evaluations"].get(status, 0) for status in ("queued", "running")]
-                ended = sum(data["evaluations"].values()) - sum(open_ones)
-                told = f"{ended} evaluations ended"
+                told = f"{sum(data['evaluations'].values()) - sum(open_ones)} evaluations ended"
                 if data["waits_for"]:
                     told = f"waits for {data['waits_for']}"
                 bar.update(
@@ -83,7 +84,12 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
     elif search["status"] == "cancelled":
         print(f"Search {search['id']} was cancelled.")
     else:
-        title = f"Search {search['id']}: {search['task']}, at most {number(search['parameter_budget'])} parameters, "
-        title += f"recipe {search['recipe']['name']}"
+        budgets = budgets_in_words(
+            search["parameter_budget"],
+            search["model_bytes_budget"],
+            search["bit_operations_budget"],
+            search["bit_widths"][0],
+        )
+        title = f"Search {search['id']}: {search['task']}, at most {budgets}, recipe {search['recipe']['name']}"
         print_leaderboard(title, leaderboard)
     return 0 if search["status"] == "finished" and leaderboard["entries"] else 1
