@@ -16,10 +16,10 @@ import torch
 
 from qcore.devices import prepare_device
 from qcore.kernels import kernels_of
-from qcore.memory import peak_bytes
 from qcore.metrics import cross_entropy
 from qcore.network import Network
 from qcore.numerics import resolve_numerics
+from qcore.training_memory import peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from qcore.checkpoints import from_bytes
 from qcore.data import load_data
 from qcore.devices import prepare_device
 from qcore.export import NetworkDescription, to_safetensors
-from qcore.memory import peak_bytes
 from qcore.provenance import provenance
 from qcore.starting_network import starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
+from qcore.training_memory import peak_bytes
 from searcher import results
 from searcher.artifacts import NetworkUnusable
 

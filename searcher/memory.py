@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from qcore import Architecture, Recipe, stored_task
-from qcore.memory import estimated_bytes
+from qcore.training_memory import estimated_bytes
 from searcher.tables import Evaluation, Stage
 
 if TYPE_CHECKING:

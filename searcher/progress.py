@@ -63,9 +63,8 @@ def progress(session: Session, search: Search) -> Progress:
     waits_for = None
     if search.status == "running" and search.engine == "ray" and not any_driver(session):
         waits_for = "a Ray driver: start one with `quantrank ray`"
-    return Progress(
-        candidates, proposed, evaluations, int(epochs_done), int(epochs_proposed) + epochs_to_come, waits_for
-    )
+    epochs_total = int(epochs_proposed) + epochs_to_come
+    return Progress(candidates, proposed, evaluations, int(epochs_done), epochs_total, waits_for)
 
 
 def _evaluations_to_come(session: Session, search: Search, unproposed: int) -> list[int]:

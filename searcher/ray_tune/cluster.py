@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -46,18 +47,18 @@ def connect(address: str, database: Database) -> None:
         )
     if address.startswith("ray://"):
         _require_shared(database, address)
+    if parts is not None:
+        _require_reachable(address, parts["host"].strip("[]"), int(parts["port"]))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
 
         if address.startswith("ray://"):
-            import grpc  # noqa: F401  which only Ray's client needs
+            importlib.import_module("grpc")  # which only Ray's client needs
     except ImportError as error:
         raise InvalidInput(
             "address", address, f"needs Ray, which cannot be imported ({error})", 'pip install "ray[client,tune]"'
         ) from None
-    if parts is not None:
-        _require_reachable(address, parts["host"].strip("[]"), int(parts["port"]))
     options: dict[str, Any] = {"logging_level": logging.WARNING}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE_BYTES}
@@ -86,13 +87,7 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def slots(share: Share, resources: Iterable[Mapping[str, float]]) -> int:
-    """How many trials nodes with such resources have room for at once.
-
-    >>> slots(Share(cpus=1, gpus=0.25), [{"CPU": 8, "GPU": 1}, {"CPU": 64}])
-    4
-    >>> slots(Share(cpus=2), [{"CPU": 7}, {"CPU": 4}])
-    5
-    """
+    """How many trials nodes with such resources have room for at once."""
     wanted = {"CPU": share.cpus, "GPU": share.gpus, "memory": share.memory_bytes or 0}
     needed = {name: amount for name, amount in wanted.items() if amount}
     return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in needed.items()) for node in resources)

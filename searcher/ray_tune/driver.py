@@ -50,7 +50,7 @@ class Driver:
             presence.register(session, driver_id)
         placing = threading.Thread(target=self._place_until_stopped, name="tune", daemon=True)
         placing.start()
-        while not self._stopping.wait(settings.lease_seconds / 3):
+        while not self._stopping.wait(presence.BEAT_SECONDS):
             self._tell(presence.beat)
         self._tell(presence.stop)
         while placing.is_alive() and self._has_trials():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEVICE = "ray"
 """What a driver's row says in place of a device."""
+BEAT_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 """After which a driver is taken for dead."""
 

@@ -41,6 +41,7 @@ def next_evaluation(database: Database, handed_out: Collection[HandOut] = ()) ->
     """
     end_at_limits(database)
     while True:
+        end_at_limits(database)
         with database.write() as session:
             leases.bury_lost(session)
         with database.read() as session:
@@ -48,7 +49,7 @@ def next_evaluation(database: Database, handed_out: Collection[HandOut] = ()) ->
         for evaluation in found:
             if (evaluation.id, evaluation.attempt) not in handed_out:
                 return evaluation
-        if not propose_next(database, "ray"):
+        if not propose_next(database, engine="ray"):
             return None
 
 

@@ -66,8 +66,7 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
         for kind, data in client.events(search["id"]):
             if kind == "progress":
                 open_ones = [data["evaluations"].get(status, 0) for status in ("queued", "running")]
-                ended = sum(data["evaluations"].values()) - sum(open_ones)
-                told = f"{ended} evaluations ended"
+                told = f"{sum(data['evaluations'].values()) - sum(open_ones)} evaluations ended"
                 if data["waits_for"]:
                     told = f"waits for {data['waits_for']}"
                 bar.update(

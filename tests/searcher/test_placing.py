@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from building import kinds, post, recipe, rows, stages_of, status_of
 
-from searcher.artifacts import Artifacts
+from searcher.artifacts import Artifacts, checkpoint_file
 from searcher.leaderboard import search_leaderboard
 from searcher.ray_tune.cluster import Share
 from searcher.ray_tune.driver import Driver
@@ -237,7 +237,7 @@ def test_a_driver_told_to_stop_has_its_trials_hand_back_what_they_have_after_the
     assert (evaluation.status, evaluation.attempt, evaluation.lease_token) == ("queued", 0, None)
     stage = stages_of(database, evaluation.id)["float"]
     assert len(rows(database, CurvePoint)) == stage.epochs_done >= 1
-    assert Artifacts(tmp_path / "artifacts").checkpoint(stage.key).read() is not None
+    assert [each.name for each in Artifacts(tmp_path / "artifacts").files()] == [checkpoint_file(stage.key)]
     workers = {each.device: each for each in rows(database, WorkerRow)}
     assert workers.keys() == {"cpu", DEVICE}
     assert all(each.stopped_at is not None for each in workers.values())

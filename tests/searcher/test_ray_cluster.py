@@ -78,6 +78,12 @@ def test_slots_never_ask_a_node_for_more_than_it_has(
     assert slots(Share(cpus, memory_bytes=1), resources) == 0  # nodes that offer no memory
 
 
+def test_slots_of_a_cluster_are_those_of_its_nodes() -> None:
+    assert slots(Share(cpus=1, gpus=0.25), [{"CPU": 8, "GPU": 1}, {"CPU": 64}]) == 4
+    assert slots(Share(cpus=2), [{"CPU": 7}, {"CPU": 4}]) == 5
+    assert slots(Share(cpus=1, gpus=1 / 3), [{"CPU": 8, "GPU": 2}]) == 6
+
+
 def test_what_an_evaluation_takes_is_estimated_or_less_as_its_like_took(database: Database) -> None:
     post(database, proposed=True, widths=[3, 4], seeds=[0, 1])
     evaluations = {(each.width, each.seed): each for each in rows(database, Evaluation)}

@@ -257,8 +257,7 @@ assert not heavy, heavy
         "assert service.cli.main(['describe', 'basic-L8-D8', '--task', 'digits']) == 0",
         "assert service.cli.main(['candidates', '--task', 'rings', '--parameter-budget', '90000']) == 0",
         "import service.commands.serve, service.commands.worker, service.commands.search, service.commands.leaderboard",
-        "import service.commands.export, service.commands.gc",
-        "import service.commands.ray",
+        "import service.commands.export, service.commands.gc, service.commands.ray",
     ],
 )
 def test_torch_and_engines_are_not_imported_until_a_computation_needs_them(action: str) -> None:

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcore import Architecture, get_task, override
-from qcore.memory import estimated_bytes
+from qcore.training_memory import estimated_bytes
 
 MOST_TOO_HIGH = 3.0
 
 TRAINS = """
 import sys, torch
 from qcore import Architecture, BitWidths, get_task
-from qcore.memory import peak_bytes
+from qcore.training_memory import peak_bytes
 from qcore.metrics import cross_entropy
 from qcore.network import Network
 from qcore.devices import prepare_device
