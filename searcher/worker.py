@@ -25,6 +25,7 @@ from searcher import leases, results
 from searcher.database import database_now
 from searcher.leases import Lease, LeaseLost
 from searcher.next_proposal import propose_next
+from searcher.pool import live_workers
 from searcher.searches import end_at_limits
 from searcher.tables import Worker as WorkerRow
 
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     from searcher.worker_settings import WorkerSettings
 
 log = logging.getLogger(__name__)
+
+_PROPOSED_AHEAD = 8
+"""One evaluation is proposed ahead for so many workers: asking takes the longer the more is known, and in a pool of
+dozens somebody is always waiting. A small pool asks late, when its sampler knows most.
+"""
 
 
 class Worker:
@@ -97,9 +103,15 @@ class Worker:
             leases.bury_lost(session)
             lease = leases.claim(session, self.id, self._settings.lease_seconds)
         if lease is None:
-            return propose_next(self._database)
+            return propose_next(self._database, count=self._appetite())
         self._run_claimed(lease)
         return True
+
+    def _appetite(self) -> int:
+        """How many evaluations to propose at once: one for each idle worker, and in large pools some ahead."""
+        with self._database.read() as session:
+            live, idle = live_workers(session)
+        return max(1, idle + live // _PROPOSED_AHEAD)
 
     def _run_claimed(self, lease: Lease) -> None:
         try:
