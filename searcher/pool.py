@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from searcher.database import database_now
+from searcher.ray_tune.presence import DEVICE as DRIVER
 from searcher.tables import Evaluation, Worker
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ SILENCE_SECONDS = 60.0
 def live_workers(session: Session) -> tuple[int, int]:
     """How many workers there are, and how many of them hold no evaluation."""
     live = select(func.count()).where(
-        Worker.stopped_at.is_(None), Worker.heartbeat_at > database_now() - SILENCE_SECONDS
+        Worker.stopped_at.is_(None),
+        Worker.heartbeat_at > database_now() - SILENCE_SECONDS,
+        Worker.device != DRIVER,
     )
     busy = select(func.count()).where(Evaluation.status == "running", Evaluation.lease_ends > database_now())
     count = session.scalars(live).one()
