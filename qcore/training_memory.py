@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcore.cost import parameters
@@ -53,5 +55,8 @@ def estimated_bytes(layers: tuple[Layer, ...], task: Task, recipe: Recipe, devic
 
 def peak_bytes() -> int:
     """The most main memory that this process has taken so far, in bytes."""
+    with contextlib.suppress(OSError):  # Linux; what getrusage says there is the parent's, where that was larger
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

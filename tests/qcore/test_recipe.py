@@ -22,6 +22,7 @@ SCHEDULE = {
     "poly_power": 0.8,
     "milestones": [20],
     "warmup_epochs": 3,
+    "epoch_share": 0.5,
     "momentum": 0.8,
     "weight_decay": 1e-4,
 }
