@@ -35,7 +35,10 @@ class _Part(BaseModel):
 
 @lru_cache(maxsize=1024)
 def _hash(part: _Part) -> str:
-    return hashlib.sha256(part.model_dump_json().encode()).hexdigest()
+    # What was trained before there were shares keeps its hash.
+    is_whole = isinstance(part, FloatRecipe | RetrainingRecipe) and part.schedule.epoch_share == 1
+    text = part.model_dump_json(exclude={"schedule": {"epoch_share"}} if is_whole else None)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Schedule(_Part):
@@ -51,7 +54,7 @@ class Schedule(_Part):
     """For ``steps`` only."""
     poly_power: Annotated[float, Field(gt=0, le=10)] = 0.9
     warmup_epochs: Annotated[int, Field(ge=0, le=100)] = 0
-    epoch_share: Annotated[float, Field(gt=0, le=1), Field(exclude_if=lambda share: share == 1)] = 1.0
+    epoch_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training split's batches that an epoch takes, drawn anew each time. Recipes cut short for a first
     comparison take less (``qcore.scaled_recipe``)."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

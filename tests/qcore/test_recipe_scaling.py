@@ -51,8 +51,12 @@ def test_what_is_not_the_length_stays() -> None:
     assert restored.hash() == PAPER_CIFAR10.hash()
 
 
-def test_a_full_epoch_is_no_part_of_a_recipes_identity() -> None:
-    assert "epoch_share" not in PAPER_CIFAR10.model_dump_json()  # results stored before there were shares stay valid
+def test_recipes_keep_the_hashes_that_results_were_stored_by_before_there_were_shares() -> None:
+    assert PAPER_CIFAR10.hash() == "9371d1d321b55101bb5834d9643e463b5c565359a1e7756046715dae2e111c14"
+    stored = PAPER_CIFAR10.model_dump(mode="json")
+    for part in ("float_part", "retraining"):
+        del stored[part]["schedule"]["epoch_share"]
+    assert Recipe.stored(stored) == PAPER_CIFAR10
 
 
 def test_a_network_that_is_taken_as_it_is_cannot_be_cut_short() -> None:
