@@ -85,7 +85,7 @@ class Executor:
                 test_accuracy=result.test_accuracy,
                 train_seconds=result.train_seconds,
                 divergence=None if result.divergence is None else asdict(result.divergence),
-                provenance=provenance(self._device),
+                provenance=provenance(self._device) | result.variant,
             )
         self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
 
