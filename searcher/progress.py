@@ -9,6 +9,7 @@ from sqlalchemy import case, exists, func, select
 
 from searcher.searches import evaluations_left, search_recipe, stages_wanted_by
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
+from searcher.workers import waits_for
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -25,6 +26,8 @@ class Progress:
     """Proposed evaluations by status."""
     epochs_done: int
     epochs_total: int
+    waits_for: str | None
+    """Why no worker that runs can train it, e.g. for want of its data; None if one can."""
 
 
 def progress(session: Session, search: Search) -> Progress:
@@ -47,7 +50,8 @@ def progress(session: Session, search: Search) -> Progress:
     if left is not None:
         planned = min(planned, sum(evaluations.values()) + left)
     each = recipe.float_part.epochs + len(search.bit_widths) * recipe.retraining.epochs
-    return Progress(candidates, proposed, evaluations, int(epochs_done), planned * each)
+    waiting = waits_for(session, search) if search.status == "running" else None
+    return Progress(candidates, proposed, evaluations, int(epochs_done), planned * each, waiting)
 
 
 def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[tuple[Evaluation, str]]]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from qcore import Architecture, BitWidths, Recipe, stages_of, stored_task
+from qcore import Architecture, BitWidths, InvalidInput, Recipe, stages_of, stored_task
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
@@ -171,10 +171,11 @@ def searches_of_evaluation(session: Session, evaluation_id: int) -> list[int]:
 
 def is_of_this_release(search: Search) -> bool:
     """Whether this release's training gives the results that a search asked for."""
-    return (search.task_version, search.numerics_version) == (
-        stored_task(search.task, search.task_version).version,
-        NUMERICS_VERSION,
-    )
+    try:
+        task = stored_task(search.task, search.task_version)
+    except InvalidInput:
+        return False
+    return (search.task_version, search.numerics_version) == (task.version, NUMERICS_VERSION)
 
 
 def search_recipe(search: Search) -> Recipe:

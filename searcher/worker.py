@@ -7,25 +7,20 @@ first evaluation.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import socket
 import threading
 import time
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from qcore import InvalidInput
-from qcore.provenance import versions
-from searcher import leases, results
-from searcher.database import database_now
+from qcore import DataMissing, InvalidInput, stored_task
+from searcher import leases, results, workers
 from searcher.leases import Lease, LeaseLost
 from searcher.proposals import propose_next
-from searcher.tables import Worker as WorkerRow
+from searcher.results import OtherRelease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +35,8 @@ log = logging.getLogger(__name__)
 class Worker:
     """Runs evaluations in the calling thread; ``stop`` may be called from anywhere."""
 
-    def __init__(self, database: Database, settings: WorkerSettings) -> None:
-        self.id = secrets.token_hex(16)
+    def __init__(self, database: Database, settings: WorkerSettings, worker_id: str | None = None) -> None:
+        self.id = worker_id or secrets.token_hex(16)
         self._database = database
         self._settings = settings
         self._stopping = threading.Event()
@@ -54,18 +49,13 @@ class Worker:
     def run(self) -> None:
         """Works until stopped."""
         with self._database.write() as session:
-            session.add(
-                WorkerRow(
-                    id=self.id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    device=self._settings.device,
-                    versions=versions(),
-                )
-            )
-        next_beat = 0.0
+            workers.register(session, self.id, self._settings)
+        next_beat = next_look = 0.0
         while not self._stopping.is_set():
             try:
+                if time.monotonic() >= next_look:
+                    self._look_for_missing_data()
+                    next_look = time.monotonic() + self._settings.data_check_seconds
                 busy = self.run_one()
                 if not busy and time.monotonic() >= next_beat:
                     self._beat(None)
@@ -75,7 +65,11 @@ class Worker:
                 busy = False
             if not busy:
                 self._stopping.wait(self._settings.poll_seconds)
-        self._beat(None, stopped=True)
+        try:
+            with self._database.write() as session:
+                workers.end(session, self.id)
+        except SQLAlchemyError as error:
+            log.warning("the database does not answer: %s", error)
 
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
@@ -83,7 +77,7 @@ class Worker:
             leases.bury_lost(session)
             lease = leases.claim(session, self.id, self._settings.lease_seconds)
         if lease is None:
-            return propose_next(self._database)
+            return propose_next(self._database, self.id)
         try:
             with self._kept(lease) as keeper:
                 self._run_evaluation(lease, keeper)
@@ -103,18 +97,38 @@ class Worker:
             log.info("evaluation %d: handed back", lease.evaluation_id)
         except (LeaseLost, SQLAlchemyError):
             raise  # a database that is away is no fault of the evaluation: the lease ends and another attempt follows
+        except (DataMissing, OtherRelease) as error:
+            self._leave_to_others(lease, error)
         except Exception as error:
             log.exception("evaluation %d failed", lease.evaluation_id)
             told = str(error) if isinstance(error, InvalidInput) else "".join(traceback.format_exception_only(error))
             with self._database.write() as session:
                 results.fail_evaluation(session, lease, told.strip())
 
-    def _beat(self, evaluation_id: int | None, *, stopped: bool = False) -> None:
-        values = {"heartbeat_at": database_now(), "evaluation_id": evaluation_id}
-        if stopped:
-            values["stopped_at"] = database_now()
+    def _leave_to_others(self, lease: Lease, error: DataMissing | OtherRelease) -> None:
         with self._database.write() as session:
-            session.execute(update(WorkerRow).where(WorkerRow.id == self.id).values(values))
+            evaluation = leases.held(session, lease)
+            leases.release(session, lease)
+            workers.note_missing(session, self.id, evaluation.task, evaluation.task_version, str(error))
+        log.warning("evaluation %d and all of its task are left to other workers: %s", evaluation.id, error)
+
+    def _look_for_missing_data(self) -> None:
+        """Takes evaluations again of tasks whose data have come to be here."""
+        with self._database.read() as session:
+            missing = workers.missing_of(session, self.id)
+        for each in missing:
+            try:
+                task = stored_task(each.task, each.task_version)
+                task.check(self._settings.data_root)
+            except InvalidInput:
+                continue
+            if task.version == each.task_version:
+                with self._database.write() as session:
+                    workers.forget_missing(session, self.id, each.task, each.task_version)
+
+    def _beat(self, evaluation_id: int | None) -> None:
+        with self._database.write() as session:
+            workers.beat(session, self.id, evaluation_id)
 
     @contextmanager
     def _kept(self, lease: Lease) -> Iterator[_LeaseKeeper]:
