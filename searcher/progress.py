@@ -26,7 +26,7 @@ class Progress:
     """Proposed evaluations by status."""
     epochs_done: int
     epochs_total: int
-    waits_for: str | None
+    waits_for: str | None = None
     """Why no worker that runs can train it, e.g. for want of its data; None if one can."""
 
 

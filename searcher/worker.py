@@ -41,6 +41,8 @@ class Worker:
         self._settings = settings
         self._stopping = threading.Event()
         self._executor: Executor | None = None
+        self._awaited: set[tuple[str, str]] = set()
+        """Names and versions of tasks whose data may yet come to be here."""
 
     def stop(self) -> None:
         """Asks the worker to end: it finishes the epoch it is in and hands its evaluation back."""
@@ -110,21 +112,25 @@ class Worker:
             evaluation = leases.held(session, lease)
             leases.release(session, lease)
             workers.note_missing(session, self.id, evaluation.task, evaluation.task_version, str(error))
+        if not self._has_data(evaluation.task, evaluation.task_version):  # else looking again would find nothing new
+            self._awaited.add((evaluation.task, evaluation.task_version))
         log.warning("evaluation %d and all of its task are left to other workers: %s", evaluation.id, error)
 
     def _look_for_missing_data(self) -> None:
         """Takes evaluations again of tasks whose data have come to be here."""
-        with self._database.read() as session:
-            missing = workers.missing_of(session, self.id)
-        for each in missing:
-            try:
-                task = stored_task(each.task, each.task_version)
-                task.check(self._settings.data_root)
-            except InvalidInput:
-                continue
-            if task.version == each.task_version:
-                with self._database.write() as session:
-                    workers.forget_missing(session, self.id, each.task, each.task_version)
+        for task, version in [each for each in self._awaited if self._has_data(*each)]:
+            with self._database.write() as session:
+                workers.forget_missing(session, self.id, task, version)
+            self._awaited.remove((task, version))
+
+    def _has_data(self, task: str, version: str) -> bool:
+        """Whether that version of a task is here, as far as the names of its files say."""
+        try:
+            known = stored_task(task, version)
+            known.check(self._settings.data_root)
+        except InvalidInput:
+            return False
+        return known.version == version
 
     def _beat(self, evaluation_id: int | None) -> None:
         with self._database.write() as session:

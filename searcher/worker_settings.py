@@ -22,7 +22,7 @@ class WorkerSettings:
     poll_seconds: float = 0.5
     """Pause between two looks for work."""
     data_check_seconds: float = 60.0
-    """Pause between two looks for data that were missing."""
+    """Pause between two looks for data that were not there."""
     device: str = "cpu"
     threads: int = 1
     """Threads of one training run. One worker per core beats one worker with many threads."""

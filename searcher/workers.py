@@ -102,11 +102,6 @@ def forget_missing(session: Session, worker_id: str, task: str, task_version: st
     )
 
 
-def missing_of(session: Session, worker_id: str) -> list[MissingData]:
-    query = select(MissingData).where(MissingData.worker_id == worker_id)
-    return list(session.scalars(query.order_by(MissingData.task, MissingData.task_version)))
-
-
 def lacks_data(worker_id: Any, of: type[Evaluation] | type[Search]) -> ColumnElement[bool]:
     """The SQL condition that a worker lacks the data of an evaluation or of a search."""
     return exists().where(

@@ -212,6 +212,27 @@ def test_a_worker_takes_evaluations_again_once_the_data_are_there(sqlite_databas
     assert [each.status for each in rows(sqlite_database, Evaluation)] == ["done"]
 
 
+def test_a_worker_with_damaged_data_does_not_try_them_again_and_again(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    _write_parts(tmp_path / "datasets")
+    damaged = tmp_path / "datasets/images/parts/nut/07.png"
+    damaged.write_bytes(b"?" * damaged.stat().st_size)
+    request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
+    with sqlite_database.write() as session:
+        search_id = create_search(session, plan(request, tmp_path / "datasets")).id
+    worker = Worker(sqlite_database, replace(worker_settings(tmp_path), data_check_seconds=0.0))
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_until(lambda: len(rows(sqlite_database, MissingData)) == 1)
+    other = post(sqlite_database, **TINY)
+    wait_until(lambda: status_of(sqlite_database, other) == "finished")
+    worker.stop()
+    thread.join(MOST_SECONDS)
+    assert kinds(sqlite_database, search_id).count("evaluation_started") == 1
+    assert status_of(sqlite_database, search_id) == "running"
+
+
 def _write_parts(data_root: Path, count: int = 30) -> None:
     random = np.random.default_rng(0)
     for label, name in enumerate(["bolt", "nut"]):
