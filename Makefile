@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# About 15 minutes; figures mean something only on a machine that does nothing else. Brevitas joins where installed:
+# About half an hour; figures mean something only on a machine that does nothing else. Brevitas joins where installed:
 # .venv/bin/pip install -e ".[bench]"
 bench: setup
 	$(BIN)/python -W ignore benchmarks/run.py

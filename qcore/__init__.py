@@ -13,6 +13,7 @@ from qcore.bit_widths import FLOAT, BitWidths
 from qcore.cost import Description, describe
 from qcore.errors import DataMissing, InvalidInput
 from qcore.recipe import Recipe, override
+from qcore.recipe_scaling import scaled_recipe
 from qcore.stages import Stage, stages_of
 from qcore.tasks import TASKS, Task, get_task, list_tasks, stored_task
 
@@ -64,6 +65,7 @@ __all__ = [
     "quantize_activation",
     "quantize_weight",
     "quantize_with_learned_step",
+    "scaled_recipe",
     "stages_of",
     "stored_task",
     "train_stage",

@@ -1,39 +1,98 @@
-"""Training states and trained networks on disk, as safetensors: nothing here can run code when it is read."""
+"""Training states and trained networks as safetensors: nothing here can run code when it is read."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
-from qcore.files import write_whole
+from qcore.files import read_metadata, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
+Saved = tuple[dict[str, "Tensor"], dict[str, Any]]
+"""Tensors by name, and a JSON-able description of them."""
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class Checkpoint(Protocol):
+    """A place for the training state of one stage, replaced every epoch."""
+
+    def read(self) -> bytes | None:
+        """What was written last; None if nothing was, or it cannot be read."""
+
+    def write(self, content: bytes) -> None:
+        """Replaces what was written before."""
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A checkpoint in a file, whose folder is made if need be."""
+
+    path: Path
+
+    def read(self) -> bytes | None:
+        """The file's content; None if there is no file."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, content: bytes) -> None:
+        """Replaces the file, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, content)
+
+
+def write_checkpoint(checkpoint: Checkpoint, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Writes a training state behind its SHA-256, by which a damaged one is known."""
+    content = to_bytes(tensors, metadata)
+    checkpoint.write(hashlib.sha256(content).digest() + content)
+
+
+def read_checkpoint(checkpoint: Checkpoint) -> Saved | None:
+    """What ``write_checkpoint`` wrote, or None if there is nothing, or not all of it, or it was changed."""
+    sealed = checkpoint.read() or b""
+    content = sealed[_DIGEST_BYTES:]
+    return from_bytes(content) if hashlib.sha256(content).digest() == sealed[:_DIGEST_BYTES] else None
+
+
+def to_bytes(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
+    """Tensors and a JSON-able description as the content of a safetensors file."""
+    return save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        {"quantrank": json.dumps(metadata)},
+    )
+
+
+def from_bytes(content: bytes) -> Saved | None:
+    """What ``to_bytes`` made, or None if it is not that, or not all of it."""
+    try:
+        return load(content), read_metadata(content)
+    except (SafetensorError, KeyError, json.JSONDecodeError):
+        return None
+
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Writes tensors and a JSON-able description; whole or not at all, whoever else writes or reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        {"quantrank": json.dumps(metadata)},
-    )
-    write_whole(path, content)
+    write_whole(path, to_bytes(tensors, metadata))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def read_tensors(path: Path) -> Saved | None:
     """What ``write_tensors`` wrote, or None if there is no such file or it is not whole."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["quantrank"])
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  not a dict
-    except (FileNotFoundError, SafetensorError, KeyError, json.JSONDecodeError):
+        return from_bytes(path.read_bytes())
+    except FileNotFoundError:
         return None
 
 

@@ -129,18 +129,22 @@ def _held_out(count: int, share: float) -> tuple[Tensor, Tensor]:
     return order[held_out:].sort().values, order[:held_out].sort().values
 
 
-def steps_per_epoch(data: Data, recipe: FloatRecipe) -> int:
-    """Full batches in the training split; a last partial batch is left out, which changes from epoch to epoch."""
-    return max(1, len(data.train) // recipe.batch_size)
+def steps_per_epoch(data: Data, recipe: FloatRecipe, share: float = 1.0) -> int:
+    """A share of the full batches in the training split; a last partial batch is left out, which changes from epoch to
+    epoch.
+    """
+    return max(1, round(share * (len(data.train) // recipe.batch_size)))
 
 
-def training_batches(data: Data, recipe: FloatRecipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of shuffled, augmented and normalized batches.
+def training_batches(
+    data: Data, recipe: FloatRecipe, generator: torch.Generator, share: float = 1.0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch, or a share of it, of shuffled, augmented and normalized batches.
 
     Everything random is drawn from ``generator`` on the CPU, so an epoch is the same on every device.
     """
     train, size = data.train, recipe.batch_size
-    order = torch.randperm(len(train), generator=generator)[: steps_per_epoch(data, recipe) * size]
+    order = torch.randperm(len(train), generator=generator)[: steps_per_epoch(data, recipe, share) * size]
     if isinstance(train, Split):
         yield from _array_batches(data, train, order, recipe, generator)
         return

@@ -1,10 +1,11 @@
-"""Files written whole or not at all, and paths that stay below a folder."""
+"""Files written whole or not at all, what they say of themselves, and paths that stay below a folder."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,20 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_metadata(content: bytes) -> Any:
+    """The JSON value that quantrank wrote into a safetensors file, beside the tensors.
+
+    Args:
+        content: of a file that safetensors accepts.
+
+    Raises:
+        KeyError: when there is none.
+        json.JSONDecodeError: when it is not JSON.
+    """
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return json.loads(header["__metadata__"]["quantrank"])
 
 
 def leads_below(path: Path, folder: Path) -> bool:

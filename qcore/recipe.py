@@ -51,6 +51,9 @@ class Schedule(_Part):
     """For ``steps`` only."""
     poly_power: Annotated[float, Field(gt=0, le=10)] = 0.9
     warmup_epochs: Annotated[int, Field(ge=0, le=100)] = 0
+    epoch_share: Annotated[float, Field(gt=0, le=1), Field(exclude_if=lambda share: share == 1)] = 1.0
+    """Share of the training split's batches that an epoch takes, drawn anew each time. Recipes cut short for a first
+    comparison take less (``qcore.scaled_recipe``)."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD's momentum; Adam has its own constants (0.9, 0.999)."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from qcore.checkpoints import read_tensors, restore, training_state, write_tensors
+from qcore.checkpoints import read_checkpoint, restore, training_state, write_checkpoint
 from qcore.data import Data, generator_for, steps_per_epoch, training_batches
 from qcore.divergence import Divergence, Watch
 from qcore.kernels import kernels_of
@@ -29,8 +29,9 @@ from qcore.tasks.task import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+    from qcore.checkpoints import Checkpoint
+    from qcore.recipe import Schedule
     from qcore.stages import Stage
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def train_stage(
     data: Data,
     *,
     start_state: State | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[CurvePoint], None] = lambda _: None,
     keep_going: Callable[[], bool] = lambda: True,
     device: torch.device | None = None,
@@ -102,7 +103,7 @@ def train_stage(
         data: the task's data on ``device``.
         start_state: the network to start from: for quantized stages the float stage's final state; for a float stage
             that of its recipe's checkpoint, if it has one, in which layers may be missing (they start at random).
-        checkpoint: written after every epoch and resumed from if it is there; anything unreadable starts afresh.
+        checkpoint: written after every epoch and resumed from if it is there; one that is damaged starts afresh.
         on_epoch: called after each epoch, before its checkpoint is written; may raise to abandon the run.
         keep_going: asked after each checkpoint.
         device: where to train; the CPU if not given.
@@ -134,7 +135,7 @@ def train_stage(
         if checkpoint is not None:
             metadata = {"stage": key, "train_seconds": seconds, "curve": [asdict(each) for each in curve]}
             metadata["accumulation"] = parts
-            write_tensors(checkpoint, training_state(network, optimizer), metadata)
+            write_checkpoint(checkpoint, training_state(network, optimizer), metadata)
         if len(curve) < stage.epochs and not keep_going():
             raise Interrupted(stage.label)
 
@@ -175,8 +176,7 @@ def _initial_network(stage: Stage, data: Data, start_state: State | None) -> Net
 
 def _optimizer(network: Network, stage: Stage) -> torch.optim.Optimizer:
     """Step sizes that are learned are not regularized, clipping values by a setting of their own."""
-    part = stage.recipe.float_part if stage.bit_widths.is_float else stage.recipe.retraining
-    schedule = part.schedule
+    schedule = _schedule(stage)
     by_kind: dict[str, list[nn.Parameter]] = {"step": [], "clipping_value": [], "": []}
     for name, parameter in network.named_parameters():
         kind = name.rsplit(".", 1)[1]
@@ -196,9 +196,9 @@ def _optimizer(network: Network, stage: Stage) -> torch.optim.Optimizer:
 
 
 def _resume(
-    checkpoint: Path | None, key: str, network: Network, optimizer: torch.optim.Optimizer
+    checkpoint: Checkpoint | None, key: str, network: Network, optimizer: torch.optim.Optimizer
 ) -> tuple[list[CurvePoint], float, int]:
-    saved = None if checkpoint is None else read_tensors(checkpoint)
+    saved = None if checkpoint is None else read_checkpoint(checkpoint)
     if saved is None or saved[1].get("stage") != key:
         return [], 0.0, 1
     tensors, metadata = saved
@@ -236,7 +236,7 @@ def _train_epoch_in_memory(
 def _train_epoch(
     epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data, parts: int
 ) -> CurvePoint:
-    steps = steps_per_epoch(data, stage.recipe.float_part)
+    steps = steps_per_epoch(data, stage.recipe.float_part, _schedule(stage).epoch_share)
     loss_sum = torch.zeros((), device=data.device)
     for _, loss in _steps(epoch, stage, network, optimizer, data, parts):
         loss_sum += loss
@@ -263,9 +263,10 @@ def _steps(
     quantizers = retraining.quantizers
     if quantizers.step_refresh == "epoch":
         network.refresh_steps()
-    steps = steps_per_epoch(data, recipe)
+    share = _schedule(stage).epoch_share
+    steps = steps_per_epoch(data, recipe, share)
     generator = generator_for(stage.seed, stage.bit_widths, epoch)
-    for index, (x, labels) in enumerate(training_batches(data, recipe, generator)):
+    for index, (x, labels) in enumerate(training_batches(data, recipe, generator, share)):
         step = epoch * steps + index
         for group in optimizer.param_groups:
             group["lr"] = _rate(stage, step, steps)
@@ -294,6 +295,10 @@ def _accumulate_gradients(stage: Stage, network: Network, x: Tensor, labels: Ten
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(task_loss.detach())
     return losses[0] if parts == 1 else torch.stack(losses).sum()
+
+
+def _schedule(stage: Stage) -> Schedule:
+    return stage.recipe.float_part.schedule if stage.bit_widths.is_float else stage.recipe.retraining.schedule
 
 
 def _rate(stage: Stage, step: int, steps: int) -> float:

@@ -84,11 +84,18 @@ class Database:
         """A connection in a transaction that no other migration runs beside."""
         if self.embedded:
             self._write_ahead()
-        with self._writing.begin() as connection:
-            if not self.embedded:
-                # Two processes that start at once take turns; the lock ends with the transaction.
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237410)")
-            yield connection
+        with self._writing.connect() as connection:
+            if self.embedded:
+                # A table is altered by copying and dropping it, which what refers to its rows would not allow.
+                connection.detach()  # the setting ends with the connection; it is refused inside a transaction
+                connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+            with connection.begin():
+                if not self.embedded:
+                    # Two processes that start at once take turns; the lock ends with the transaction.
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237410)")
+                yield connection
+                if self.embedded:
+                    assert not connection.exec_driver_sql("PRAGMA foreign_key_check").all(), "rows refer to none"
 
     def _write_ahead(self) -> None:
         """Lets readers and a writer work at once; the file stays so. SQLite does not wait for others to do this."""

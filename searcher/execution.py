@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from qcore import FLOAT
-from qcore.checkpoints import read_tensors
+from qcore.checkpoints import from_bytes
 from qcore.data import load_data
 from qcore.devices import prepare_device
 from qcore.export import NetworkDescription, to_safetensors
-from qcore.files import write_whole
 from qcore.provenance import provenance
 from qcore.starting_network import starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
 from searcher import results
+from searcher.artifacts import NetworkUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,12 +69,13 @@ class Executor:
             with self._database.write() as session:
                 results.record_epoch(session, lease, stage.stage_id, **asdict(point))
 
+        digest = None
         if plan.bit_widths.is_float:
-            result = self._train(plan, starting_network(plan, self._settings.data_root), record)
+            result, digest = self._train(plan, starting_network(plan, self._settings.data_root), record)
         elif stage.float_status == "diverged":
             result = _NEVER_TRAINED
         else:
-            result = self._train(plan, self._float_state(replace(plan, bit_widths=FLOAT), check_lease), record)
+            result, digest = self._train(plan, self._float_state(lease, stage, check_lease), record)
         with self._database.write() as session:
             results.accept_stage(
                 session,
@@ -84,13 +85,16 @@ class Executor:
                 validation_accuracy=result.validation_accuracy,
                 test_accuracy=result.test_accuracy,
                 train_seconds=result.train_seconds,
+                network_digest=digest,
                 divergence=None if result.divergence is None else asdict(result.divergence),
                 provenance=provenance(self._device) | result.variant,
             )
-        self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
+        self._settings.artifacts.checkpoint(plan.key).remove()
 
-    def _train(self, plan: Stage, start_state: State | None, on_epoch: Callable[[CurvePoint], None]) -> StageResult:
-        """Trains a stage from its checkpoint on and writes its network, which a stored result implies."""
+    def _train(
+        self, plan: Stage, start_state: State | None, on_epoch: Callable[[CurvePoint], None]
+    ) -> tuple[StageResult, str]:
+        """Trains a stage from its checkpoint on, and stores its network, which a result implies; with its digest."""
         artifacts = self._settings.artifacts
         result = train_stage(
             plan,
@@ -101,20 +105,25 @@ class Executor:
             keep_going=lambda: not self._stopping(),
             device=self._device,
         )
-        network = artifacts.network(plan.key)
-        network.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(network, to_safetensors(NetworkDescription.of_stage(plan), result.state))
-        return result
+        return result, artifacts.write_network(to_safetensors(NetworkDescription.of_stage(plan), result.state))
 
-    def _float_state(self, plan: Stage, check_lease: Callable[[], None]) -> State:
-        """The float stage's network; trained again, without a second result, if its file is gone."""
-        saved = read_tensors(self._settings.artifacts.network(plan.key))
+    def _float_state(self, lease: Lease, stage: StageToTrain, check_lease: Callable[[], None]) -> State:
+        """The float stage's network; trained again, without a second result, if it is gone or damaged."""
+        artifacts, plan = self._settings.artifacts, replace(stage.plan, bit_widths=FLOAT)
+        try:
+            saved = from_bytes(artifacts.read_network(plan.key, stage.float_network_digest))
+        except NetworkUnusable as error:
+            log.warning("%s %s", plan.label, error)
+            saved = None
         if saved is not None:
             return saved[0]
-        log.warning("%s: its network is not among the artifacts, training it again", plan.label)
-        state = self._train(plan, starting_network(plan, self._settings.data_root), lambda _: check_lease()).state
-        self._settings.artifacts.checkpoint(plan.key).unlink(missing_ok=True)
-        return state
+        log.warning("%s: training its network again", plan.label)
+        start_state = starting_network(plan, self._settings.data_root)
+        result, digest = self._train(plan, start_state, lambda _: check_lease())
+        with self._database.write() as session:
+            results.replace_network(session, lease, stage.float_stage_id, digest)
+        artifacts.checkpoint(plan.key).remove()
+        return result.state
 
     def _data_for(self, plan: Stage) -> Data:
         share = plan.recipe.float_part.validation_share

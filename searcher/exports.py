@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from qcore import InvalidInput
 from qcore.export import NetworkDescription, TrainedNetwork, export
-from qcore.export.network_file import describes_network, read_network_file, read_state
+from qcore.export.network_file import described_network, describes_network, read_state
+from searcher.artifacts import NetworkUnusable, network_file
 from searcher.results import get_evaluation, plan_of, stages_of_evaluation
 from searcher.tables import Proposal, Search
 
@@ -58,20 +59,20 @@ def stage_to_export(
 
 
 def trained_network(evaluation: Evaluation, stage: Stage, artifacts: Artifacts) -> TrainedNetwork:
-    """A stage's network, from the artifacts.
+    """A stage's network, from the store.
 
     Raises:
-        InvalidInput: when its file is gone or damaged, or is of a release that described no networks and trained
-            something else.
+        InvalidInput: when it is gone or damaged, the store fails, or it is of a release that described no networks and
+            trained something else.
     """
-    path = artifacts.network(stage.key)
-    if not path.is_file():
-        problem = f"has no network file at {path}"
-        remedy = "set QUANTRANK_ARTIFACTS (or _HOME) to where its worker wrote, or search again: it is trained again"
-        raise InvalidInput("evaluation", evaluation.id, problem, remedy)
-    state, metadata = read_state(path)
+    try:
+        content = artifacts.read_network(stage.key, stage.network_digest)
+    except NetworkUnusable as error:
+        raise InvalidInput("evaluation", evaluation.id, str(error), _how_to_get(evaluation, stage)) from None
+    name = f"{artifacts.location}/{network_file(stage.key, stage.network_digest)}"
+    state, metadata = read_state(content, name)
     if describes_network(metadata):
-        return read_network_file(path)
+        return described_network(state, metadata, name)
     return TrainedNetwork(NetworkDescription.of_stage(plan_of(evaluation, stage)), state)
 
 
@@ -115,6 +116,15 @@ def _exportable(evaluation: Evaluation, found: Sequence[Stage]) -> Stage:
         problem = f"was trained by {len(done)} recipes in evaluation {evaluation.id}"
         raise InvalidInput("bit_widths", bits, problem, f"choose with --stage: {keys}")
     return done[0]
+
+
+def _how_to_get(evaluation: Evaluation, stage: Stage) -> str:
+    bits = "" if stage.bit_widths == "float" else f" --bit-widths {stage.bit_widths}"
+    command = f"quantrank evaluate {evaluation.architecture} --task {evaluation.task}{bits} --seed {evaluation.seed}"
+    return (
+        "set QUANTRANK_ARTIFACTS (or _HOME) to where its worker wrote, or train it again: "
+        f"`{command} --recipe RECIPE --save DIR`, with the recipe that GET /evaluations/{evaluation.id} shows"
+    )
 
 
 def _keys_at(evaluation_id: int) -> str:

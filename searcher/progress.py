@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import case, exists, func, select
 
-from searcher.searches import evaluations_left, search_recipe, stages_wanted_by
+from searcher.proposals import stages_wanted_by
+from searcher.situation import evaluations_left, recipes_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 from searcher.workers import waits_for
 
@@ -31,7 +33,6 @@ class Progress:
 
 
 def progress(session: Session, search: Search) -> Progress:
-    recipe = search_recipe(search)
     proposals = select(Proposal).where(Proposal.search_id == search.id).subquery()
     candidates = session.scalars(select(func.count()).where(Candidate.search_id == search.id)).one()
     proposed = session.scalars(select(func.count(proposals.c.candidate_id.distinct()))).one()
@@ -45,35 +46,79 @@ def progress(session: Session, search: Search) -> Progress:
         .join(proposals, proposals.c.evaluation_id == Stage.evaluation_id)
         .where(stages_wanted_by(search))
     ).one()
-    left = evaluations_left(session, search)
-    planned = sum(evaluations.values()) + (candidates - proposed) * len(search.seeds)
-    if left is not None:
-        planned = min(planned, sum(evaluations.values()) + left)
-    each = recipe.float_part.epochs + len(search.bit_widths) * recipe.retraining.epochs
+    epochs_proposed = session.scalars(
+        select(func.coalesce(func.sum(Stage.epochs), 0))
+        .join(proposals, proposals.c.evaluation_id == Stage.evaluation_id)
+        .where(stages_wanted_by(search))
+    ).one()
+    epochs_to_come = sum(
+        count * (recipe.float_part.epochs + bit_widths * recipe.retraining.epochs)
+        for count, recipe, bit_widths in zip(
+            _evaluations_to_come(session, search, candidates - proposed),
+            recipes_of(search),
+            [1] * len(search.rungs) + [len(search.bit_widths)],
+            strict=True,
+        )
+    )
     waiting = waits_for(session, search) if search.status == "running" else None
-    return Progress(candidates, proposed, evaluations, int(epochs_done), planned * each, waiting)
+    epochs_total = int(epochs_proposed) + epochs_to_come
+    return Progress(candidates, proposed, evaluations, int(epochs_done), epochs_total, waiting)
 
 
-def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[tuple[Evaluation, str]]]]:
-    """Every candidate, in the order they were enumerated, with its evaluations and their status for this search."""
-    found: dict[int, tuple[Candidate, list[tuple[Evaluation, str]]]] = {
+def _evaluations_to_come(session: Session, search: Search, unproposed: int) -> list[int]:
+    """How many evaluations are still to be proposed at each rung, the full recipe last, if nothing ends it before.
+
+    Further seeds are left out: nobody knows how many it will take.
+    """
+    at_rung = (
+        select(Proposal.rung, func.count(Proposal.candidate_id.distinct()))
+        .where(Proposal.search_id == search.id)
+        .group_by(Proposal.rung)
+    )
+    proposed: dict[int, int] = dict(session.execute(at_rung).all())
+    to_come, population = [], proposed.get(0, 0) + unproposed
+    for rung in range(len(search.rungs) + 1):
+        seeds = len(search.seeds) if rung == len(search.rungs) else 1
+        to_come.append(seeds * max(0, population - proposed.get(rung, 0)))
+        population = math.ceil(search.promoted_share * population)
+    left = evaluations_left(session, search)
+    if left is not None:
+        for rung in reversed(range(len(to_come))):
+            to_come[rung] = min(to_come[rung], left)
+            left -= to_come[rung]
+    return to_come
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """An evaluation as the search that it was proposed for sees it."""
+
+    evaluation: Evaluation
+    status: str
+    """Done once every stage the search wants has ended, whatever others want."""
+    rung: int | None
+    """Position among the search's rungs; None for the full recipe."""
+
+
+def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[Proposed]]]:
+    """Every candidate, in the order they were enumerated, with its evaluations, by rung and seed."""
+    found: dict[int, tuple[Candidate, list[Proposed]]] = {
         candidate.id: (candidate, [])
         for candidate in session.scalars(
             select(Candidate).where(Candidate.search_id == search.id).order_by(Candidate.id)
         )
     }
     linked = (
-        select(Proposal.candidate_id, Evaluation, _status_for(search))
+        select(Proposal.candidate_id, Proposal.rung, Evaluation, _status_for(search))
         .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
         .where(Proposal.search_id == search.id)
-        .order_by(Evaluation.seed)
+        .order_by(Proposal.rung, Evaluation.seed)
     )
-    for candidate_id, evaluation, status in session.execute(linked):
-        found[candidate_id][1].append((evaluation, status))
+    for candidate_id, rung, evaluation, status in session.execute(linked):
+        found[candidate_id][1].append(Proposed(evaluation, status, rung if rung < len(search.rungs) else None))
     return list(found.values())
 
 
 def _status_for(search: Search) -> ColumnElement[str]:
-    """An evaluation's status as a search sees it: done once every stage it wants has ended, whatever others want."""
     waits = exists().where(Stage.evaluation_id == Evaluation.id, Stage.status == "pending", stages_wanted_by(search))
     return case((waits, Evaluation.status), else_="done")

@@ -1,103 +1,195 @@
-"""Asking a search's engine for its next candidate. The engine thinks outside any transaction that writes."""
+"""Proposals: which evaluations, and which of their stages, a search wants. Functions never commit their session."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 
-from qcore import Architecture
+from qcore import Architecture, BitWidths, stages_of, stored_task
+from qcore import Stage as StagePlan
+from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
-from searcher.engines import Trial, load_engine
-from searcher.events import lock_searches
-from searcher.leaderboard import search_leaderboard
-from searcher.progress import candidates_of
-from searcher.searches import OPEN, evaluations_left, is_of_this_release, propose, settle, unproposed_candidates
-from searcher.tables import Candidate, Evaluation, Proposal, Search
-from searcher.workers import lacks_data, note_missing
+from searcher.events import emit
+from searcher.situation import OPEN, evaluations_left, recipes_of
+from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from sqlalchemy.orm import Session
 
-    from searcher.database import Database
-
-log = logging.getLogger(__name__)
+_CHUNK = 500
 
 
-def propose_next(database: Database, worker_id: str = "") -> bool:
-    """Proposes one candidate for the running search that has the fewest open ones; False if no search wants more.
+def propose(
+    session: Session,
+    search: Search,
+    candidate: Candidate,
+    rung: int | None = None,
+    seeds: Sequence[int] | None = None,
+) -> None:
+    """Links a candidate to one evaluation per seed, queueing what is not there yet, within ``max_evaluations``.
 
-    Searches over tasks that the worker which asks could not train are left to others.
-    Searches that turn out to have nothing open and nothing left are settled on the way.
+    With the full recipe and the search's seeds unless others are given. The search's row is locked by the caller.
     """
-    with database.read() as session:
-        waiting = _searches_by_need(session, worker_id)
-    return any(_propose_for(database, search_id, worker_id) for search_id in waiting)
+    rung, left = len(search.rungs) if rung is None else rung, evaluations_left(session, search)
+    plans: dict[str, tuple[StagePlan, ...]] = {}
+    free: set[str] = set()
+    for seed in seeds_at(search, rung) if seeds is None else seeds:
+        stages = stages_at(search, candidate, rung, (seed,))
+        keys = keys_of(stages)
+        if ended_keys(session, keys) == keys:
+            free.add(stages[0].key)
+        elif left == 0:
+            continue
+        elif left is not None:
+            left -= 1
+        plans[stages[0].key] = stages
+    if not plans:
+        return
+    _insert_missing(session, Evaluation, "float_key", [_evaluation_values(stages[0]) for stages in plans.values()])
+    query = select(Evaluation).where(Evaluation.float_key.in_(plans)).order_by(Evaluation.id)
+    if free != plans.keys():  # a posted search, which links many at once, links free ones only and waits for nobody
+        query = query.with_for_update().execution_options(populate_existing=True)
+    for evaluation in session.scalars(query).all():
+        stages, is_free = plans[evaluation.float_key], evaluation.float_key in free
+        _insert_missing(session, Stage, "key", [_stage_values(stage, evaluation.id) for stage in stages])
+        if not is_free and evaluation.status not in OPEN:
+            evaluation.status, evaluation.attempt, evaluation.fruitless_attempts = "queued", 0, 0
+            evaluation.error = evaluation.ended_at = None
+        session.add(
+            Proposal(
+                candidate_id=candidate.id,
+                evaluation_id=evaluation.id,
+                search_id=search.id,
+                rung=rung,
+                free=is_free,
+            )
+        )
+    session.flush()
+    rung_told = {"rung": rung} if search.rungs else {}
+    emit(session, [search], "candidate_proposed", architecture=candidate.architecture, **rung_told)
 
 
-def _searches_by_need(session: Session, worker_id: str) -> list[int]:
-    open_proposals = (
-        select(Proposal.search_id, func.count().label("open"))
-        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
-        .where(Evaluation.status.in_(OPEN))
-        .group_by(Proposal.search_id)
-        .subquery()
+def wants(search: Search, stage: Stage) -> bool:
+    """Whether a stage of an evaluation proposed for a search is one it asked for."""
+    if stage.retraining_recipe_hash == search.retraining_recipe_hash:
+        return stage.bit_widths in search.bit_widths
+    return stage.bit_widths == "float" or (
+        stage.bit_widths == search.bit_widths[0] and stage.retraining_recipe_hash in _rung_hashes(search)
     )
+
+
+def stages_wanted_by(search: Search) -> Any:
+    """The SQL condition that a stage of a proposed evaluation is one this search asked for."""
+    retraining = Stage.retraining_recipe_hash
+    return or_(
+        Stage.bit_widths == "float",
+        Stage.bit_widths.in_(search.bit_widths) & (retraining == search.retraining_recipe_hash),
+        (Stage.bit_widths == search.bit_widths[0]) & retraining.in_(_rung_hashes(search)),
+    )
+
+
+def wanted_evaluations(session: Session, evaluation_ids: Sequence[int]) -> set[int]:
+    """Which of the evaluations have a pending stage that a running search asked for."""
     query = (
-        select(Search.id)
-        .outerjoin(open_proposals, open_proposals.c.search_id == Search.id)
-        .where(Search.status == "running", ~lacks_data(worker_id, Search))
-        .order_by(func.coalesce(open_proposals.c.open, 0), Search.id)
+        select(Search, Stage)
+        .join(Proposal, Proposal.search_id == Search.id)
+        .join(Stage, Stage.evaluation_id == Proposal.evaluation_id)
+        .where(Search.status == "running", Stage.status == "pending", Proposal.evaluation_id.in_(evaluation_ids))
     )
-    return list(session.scalars(query))
+    return {stage.evaluation_id for search, stage in session.execute(query) if wants(search, stage)}
 
 
-def _propose_for(database: Database, search_id: int, worker_id: str) -> bool:
-    while True:
-        with database.read() as session:
-            search = session.get_one(Search, search_id)
-            if not is_of_this_release(search):
-                _leave_to_others(database, search, worker_id)
-                return False
-            remaining = [_architecture(each) for each in unproposed_candidates(session, search)]
-            if evaluations_left(session, search) == 0:
-                remaining = []
-            trials = _trials(session, search) if remaining else []
-        chosen = load_engine(search.engine).choose(remaining, trials, search.seeds[0]) if remaining else None
-        with database.write() as session:
-            search = lock_searches(session, [search_id])[0]
-            if search.status != "running":
-                return False
-            left = unproposed_candidates(session, search)
-            if chosen is None or not left or evaluations_left(session, search) == 0:
-                settle(session, search)
-                return False
-            candidate = next((each for each in left if each.architecture == chosen.name), None)
-            if candidate is not None:  # else another worker proposed it meanwhile: ask again, knowing that
-                propose(session, search, candidate)
-                return True
+def has_open_proposals(session: Session, search: Search) -> bool:
+    query = (
+        select(Proposal.evaluation_id)
+        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
+        .join(Stage, Stage.evaluation_id == Evaluation.id)
+        .where(
+            Proposal.search_id == search.id,
+            Evaluation.status.in_(OPEN),
+            Stage.status == "pending",
+            stages_wanted_by(search),
+        )
+        .limit(1)
+    )
+    return session.scalars(query).first() is not None
 
 
-def _leave_to_others(database: Database, search: Search, worker_id: str) -> None:
-    log.debug("search %d is of another release: left to workers of that release", search.id)
-    if worker_id and search.numerics_version == NUMERICS_VERSION:  # so its task is of another version
-        problem = f"task: {search.task!r} version {search.task_version} is not what this release trains"
-        problem += "; run the same release of quantrank on the server and on every worker"
-        with database.write() as session:
-            note_missing(session, worker_id, search.task, search.task_version, problem)
-        log.warning("search %d is left to other workers: %s", search.id, problem)
+def ended_keys(session: Session, wanted: Iterable[str]) -> set[str]:
+    keys = list(wanted)
+    ended: set[str] = set()
+    for start in range(0, len(keys), _CHUNK):
+        query = select(Stage.key).where(Stage.key.in_(keys[start : start + _CHUNK]), Stage.status != "pending")
+        ended.update(session.scalars(query))
+    return ended
 
 
-def _trials(session: Session, search: Search) -> list[Trial]:
-    accuracy = {entry.architecture: entry.ranking_accuracy for entry in search_leaderboard(session, search)}
-    trials = []
-    for candidate, evaluations in candidates_of(session, search):
-        if evaluations:
-            is_open = any(status in OPEN for _, status in evaluations)
-            trials.append(Trial(_architecture(candidate), accuracy.get(candidate.architecture), is_open))
-    return trials
+def stages_at(search: Search, candidate: Candidate, rung: int, seeds: Sequence[int]) -> tuple[StagePlan, ...]:
+    """What a candidate's evaluations with those seeds train; before the full recipe, no more than what ranks."""
+    names = search.bit_widths if rung == len(search.rungs) else search.bit_widths[:1]
+    return tuple(
+        stage
+        for seed in seeds
+        for stage in stages_of(
+            stored_task(search.task, search.task_version),
+            Architecture.parse(candidate.architecture),
+            recipes_of(search)[rung],
+            seed,
+            tuple(map(BitWidths.parse, names)),
+        )
+    )
 
 
-def _architecture(candidate: Candidate) -> Architecture:
-    return Architecture.parse(candidate.architecture)
+def keys_of(stages: Iterable[StagePlan]) -> set[str]:
+    return {stage.key for stage in stages}
+
+
+def seeds_at(search: Search, rung: int) -> list[int]:
+    return search.seeds if rung == len(search.rungs) else search.seeds[:1]
+
+
+def _rung_hashes(search: Search) -> list[str]:
+    return [recipe.retraining.hash() for recipe in recipes_of(search)[:-1]]
+
+
+def _evaluation_values(stage: StagePlan) -> dict[str, Any]:
+    architecture = stage.architecture
+    return {
+        "float_key": stage.key,
+        "task": stage.task.name,
+        "task_version": stage.task.version,
+        "architecture": architecture.name,
+        "block": architecture.block,
+        "depth": architecture.depth,
+        "width": architecture.width,
+        "parameters": parameters(architecture.layers(stage.task)),
+        "seed": stage.seed,
+        "numerics_version": NUMERICS_VERSION,
+        "float_recipe_hash": stage.recipe.float_part.hash(),
+        "status": "queued",
+    }
+
+
+def _stage_values(stage: StagePlan, evaluation_id: int) -> dict[str, Any]:
+    return {
+        "key": stage.key,
+        "evaluation_id": evaluation_id,
+        "bit_widths": str(stage.bit_widths),
+        "recipe": stage.recipe.model_dump(mode="json"),
+        "retraining_recipe_hash": None if stage.bit_widths.is_float else stage.recipe.retraining.hash(),
+        "status": "pending",
+        "epochs": stage.epochs,
+    }
+
+
+def _insert_missing(
+    session: Session, table: type[Evaluation | Stage], unique: str, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Inserts rows whose unique value is not there yet, in its order, so that two inserts never wait for each other."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    ordered = sorted(rows, key=lambda row: str(row[unique]))
+    session.execute(insert(table).values(ordered).on_conflict_do_nothing(index_elements=[unique]))

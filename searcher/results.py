@@ -13,7 +13,8 @@ from qcore import Stage as StagePlan
 from searcher.database import read_clock
 from searcher.events import emit
 from searcher.leases import held, held_with_searches
-from searcher.searches import settle, wants
+from searcher.proposals import wants
+from searcher.searches import settle
 from searcher.tables import CurvePoint, Evaluation, Search, Stage
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ class StageToTrain:
 
     stage_id: int
     plan: StagePlan
+    float_stage_id: int
     float_status: str
     """How the float stage stands: pending, done or diverged."""
+    float_network_digest: str | None
 
 
 def start_evaluation(session: Session, lease: Lease) -> None:
@@ -72,7 +75,8 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
     search, own = next((search, own) for search, own in wished if own)
     order = ["float", *search.bit_widths]  # as the search gave them: the bit widths that rank come first
     stage = min(own, key=lambda stage: order.index(stage.bit_widths))
-    return StageToTrain(stage.id, plan_of(evaluation, stage), stages[0].status)
+    of_float = stages[0]
+    return StageToTrain(stage.id, plan_of(evaluation, stage), of_float.id, of_float.status, of_float.network_digest)
 
 
 def record_epoch(
@@ -116,9 +120,12 @@ def accept_stage(
     test_accuracy: float | None,
     train_seconds: float,
     provenance: dict[str, Any],
+    network_digest: str | None = None,
     divergence: dict[str, Any] | None = None,
 ) -> None:
     """Stores how a stage ended: ``done`` with accuracies in percent, or ``diverged``. Once; the first result stands.
+
+    ``network_digest`` says which network in the store is its.
 
     Raises:
         LeaseLost: when the lease is not held any more.
@@ -131,6 +138,7 @@ def accept_stage(
     stage.status = status
     stage.validation_accuracy, stage.test_accuracy = validation_accuracy, test_accuracy
     stage.train_seconds, stage.provenance, stage.divergence = train_seconds, provenance, divergence
+    stage.network_digest = network_digest
     stage.epochs_done = stage.epochs
     evaluation.fruitless_attempts = 0
     stage.ended_at = read_clock(session)
@@ -147,6 +155,16 @@ def accept_stage(
         test_accuracy=test_accuracy,
         divergence=divergence,
     )
+
+
+def replace_network(session: Session, lease: Lease, stage_id: int, network_digest: str) -> None:
+    """Says which network an ended stage has now that its own was lost and trained again; the result stands.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+    """
+    held(session, lease)
+    session.get_one(Stage, stage_id).network_digest = network_digest
 
 
 def fail_evaluation(session: Session, lease: Lease, error: str) -> None:

@@ -1,11 +1,10 @@
-"""The space of a search: every architecture within the budget, enumerated before anything trains."""
+"""The space of a search: every architecture within the budgets, enumerated before anything trains."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qcore.architecture import Architecture
-from qcore.cost import parameters
 from qcore.errors import InvalidInput
 from qcore.families import FAMILIES
 from qcore.families.family import LEAST_WIDTH, MOST_WIDTH
@@ -15,31 +14,32 @@ if TYPE_CHECKING:
 
     from qcore.families import Family
     from qcore.tasks import Task
+    from searcher.budgets import Budgets
 
 
 def enumerate_candidates(
     task: Task,
-    parameter_budget: int,
+    budgets: Budgets,
     blocks: Sequence[str] | None = None,
     depths: Sequence[int] | None = None,
     widths: Sequence[int] | None = None,
     architectures: Sequence[str] | None = None,
 ) -> tuple[Architecture, ...]:
-    """For each block and depth the largest architecture within the budget, or those of the given widths that fit.
+    """For each block and depth the largest architecture within all budgets, or those of the given widths that fit.
 
     The blocks are the task's default ones if none are given. What is made as large as fits is the width or, where a
     family's channels follow a multiplier, the multiplier in its steps. With ``architectures``, names or aliases, those
     are the candidates.
 
     Raises:
-        InvalidInput: for blocks, depths, widths or architectures that do not exist, for architectures over the budget
-            or beside blocks, depths or widths, and for a budget that nothing fits.
+        InvalidInput: for blocks, depths, widths or architectures that do not exist, for architectures over a budget
+            or beside blocks, depths or widths, and for budgets that nothing fits.
     """
     if architectures is not None:
         for field, given in (("blocks", blocks), ("depths", depths), ("widths", widths)):
             if given is not None:
                 raise InvalidInput(field, list(given), "cannot stand beside architectures", "give one or the other")
-        return _named(task, parameter_budget, architectures)
+        return _named(task, budgets, architectures)
     chosen = _depths_by_block(task, blocks, depths)
     for width in widths or ():
         if not LEAST_WIDTH <= width <= MOST_WIDTH:
@@ -47,22 +47,22 @@ def enumerate_candidates(
     candidates = []
     for block, block_depths in chosen.items():
         for depth in block_depths:
-            fitting = _fitting_scales(task, FAMILIES[block], depth, parameter_budget)
+            fitting = _fitting_scales(task, FAMILIES[block], depth, budgets)
             if widths is None:
                 candidates += [_architecture(block, depth, scale) for scale in fitting[-1:]]
             else:
                 candidates += _of_widths(block, depth, fitting, widths)
     if not candidates:
-        raise _fits_nothing(task, parameter_budget, chosen, widths)
+        raise _fits_nothing(task, budgets, chosen, widths)
     return tuple(candidates)
 
 
-def _named(task: Task, parameter_budget: int, names: Sequence[str]) -> tuple[Architecture, ...]:
+def _named(task: Task, budgets: Budgets, names: Sequence[str]) -> tuple[Architecture, ...]:
     candidates: dict[Architecture, str] = {}
     for name in names:
         try:
             architecture = Architecture.parse(name)
-            needed = parameters(architecture.layers(task))
+            exceeded = budgets.exceeded_by(architecture, task)
         except InvalidInput as error:
             problem = (
                 error.problem if error.value == name else f"is refused: {error.field} {error.value} {error.problem}"
@@ -71,9 +71,10 @@ def _named(task: Task, parameter_budget: int, names: Sequence[str]) -> tuple[Arc
         if architecture in candidates:
             problem = "is there twice" if candidates[architecture] == name else f"is {candidates[architecture]} again"
             raise InvalidInput("architectures", name, problem, "name each once")
-        if needed > parameter_budget:
-            problem = f"has {needed} parameters, more than the budget of {parameter_budget}"
-            raise InvalidInput("architectures", name, problem, f"leave it out or raise parameter_budget to {needed}")
+        if exceeded:
+            over = (f"{each.needed} {each.unit}, more than the budget of {each.budget}" for each in exceeded)
+            remedy = f"leave it out or raise {' and '.join(f'{each.field} to {each.needed}' for each in exceeded)}"
+            raise InvalidInput("architectures", name, f"has {', and '.join(over)}", remedy)
         candidates[architecture] = name
     return tuple(candidates)
 
@@ -118,22 +119,25 @@ def _of_widths(block: str, depth: int, scales: range, widths: Sequence[int]) -> 
     return [Architecture(block, *size) for size in sizes if size.width in widths]
 
 
-def _fitting_scales(task: Task, family: Family, depth: int, parameter_budget: int) -> range:
-    """The scales within the budget; parameters rise with the scale, so halving finds the largest."""
+def _fitting_scales(task: Task, family: Family, depth: int, budgets: Budgets) -> range:
+    """The scales within all budgets; every cost rises with the scale, so halving finds the largest."""
     low, high = 0, len(family.scales)
     while low < high:
         middle = (low + high) // 2
-        if parameters(_architecture(family.block, depth, family.scales[middle]).layers(task)) <= parameter_budget:
-            low = middle + 1
-        else:
+        if budgets.exceeded_by(_architecture(family.block, depth, family.scales[middle]), task):
             high = middle
+        else:
+            low = middle + 1
     return family.scales[:low]
 
 
 def _fits_nothing(
-    task: Task, parameter_budget: int, chosen: dict[str, tuple[int, ...]], widths: Sequence[int] | None
+    task: Task, budgets: Budgets, chosen: dict[str, tuple[int, ...]], widths: Sequence[int] | None
 ) -> InvalidInput:
-    """The refusal of a budget, with the least one that some candidate fits; or of widths that no candidate has."""
+    """The refusal of budgets, with the least that some candidate fits; or of widths that no candidate has.
+
+    Of several budgets, the least is where the one to raise most, as a ratio, is raised by as little as possible.
+    """
     smallest: list[Architecture] = []
     for block, block_depths in chosen.items():
         scales = FAMILIES[block].scales
@@ -146,8 +150,9 @@ def _fits_nothing(
         sizes = [FAMILIES[block].size(chosen[block][0], scale) for block in chosen for scale in FAMILIES[block].scales]
         known = ", ".join(map(str, sorted({size.width for size in sizes})))
         return InvalidInput("widths", list(widths or ()), f"suit no {' or '.join(chosen)} network", f"use {known}")
-    least = min(smallest, key=lambda architecture: parameters(architecture.layers(task)))
-    needed = parameters(least.layers(task))
-    return InvalidInput(
-        "parameter_budget", parameter_budget, "fits no candidate", f"use at least {needed} ({least.name})"
-    )
+    excesses = [(budgets.exceeded_by(architecture, task), architecture) for architecture in smallest]
+    exceeded, least = min(excesses, key=lambda each: max(excess.needed / excess.budget for excess in each[0]))
+    first, *others = exceeded
+    also = "".join(f", and a {each.field} of at least {each.needed}" for each in others)
+    remedy = f"use at least {first.needed}{also} ({least.name})"
+    return InvalidInput(first.field, first.budget, "leaves no candidate", remedy)

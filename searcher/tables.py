@@ -23,7 +23,13 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {float: Double, dict[str, Any]: JSON, list[str]: JSON, list[int]: JSON}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        float: Double,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        list[int]: JSON,
+        list[dict[str, Any]]: JSON,
+    }
 
 
 class Search(Base):
@@ -37,20 +43,42 @@ class Search(Base):
     task: Mapped[str] = mapped_column(String(64))
     task_version: Mapped[str] = mapped_column(String(64))
     numerics_version: Mapped[int]
-    parameter_budget: Mapped[int] = mapped_column(BigInteger)
+    parameter_budget: Mapped[int | None] = mapped_column(BigInteger)
+    model_bytes_budget: Mapped[int | None] = mapped_column(BigInteger)
+    """This and bit operations count at the first bit widths."""
+    bit_operations_budget: Mapped[int | None] = mapped_column(BigInteger)
     bit_widths: Mapped[list[str]]
     seeds: Mapped[list[int]]
     engine: Mapped[str] = mapped_column(String(16))
+    sampler: Mapped[str] = mapped_column(String(16), server_default="tpe")
+    minimize: Mapped[str | None] = mapped_column(String(32))
+    """A cost that the sampler is to keep small beside a great accuracy."""
+    rungs: Mapped[list[dict[str, Any]]]
+    """Recipes cut short by which candidates are compared before the full one."""
+    promoted_share: Mapped[float] = mapped_column(server_default="0.25")
+    max_seeds: Mapped[int] = mapped_column(server_default="1")
+    top: Mapped[int] = mapped_column(server_default="1")
+    indifference_margin: Mapped[float] = mapped_column(server_default="0")
+    """Percentage points."""
     max_evaluations: Mapped[int | None]
+    time_limit_s: Mapped[float | None]
+    target_accuracy: Mapped[float | None]
+    """Percent, of the mean validation accuracy at the ranking bit widths."""
+    priority: Mapped[int] = mapped_column(server_default="0")
+    """Searches of higher priority have their candidates proposed first."""
     recipe: Mapped[dict[str, Any]]
     float_recipe_hash: Mapped[str] = mapped_column(String(64))
     retraining_recipe_hash: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(default=database_now())
+    started_at: Mapped[float] = mapped_column(default=database_now(), server_default="0")
+    """What its time limit counts from: created, or extended by one."""
     ended_at: Mapped[float | None]
+    ended_by: Mapped[str | None] = mapped_column(String(32))
+    """Why it finished: complete, max_evaluations, time_limit_s or target_accuracy."""
 
 
 class Candidate(Base):
-    """An architecture within a search's budget."""
+    """An architecture within a search's budgets."""
 
     __tablename__ = "candidates"
     __table_args__ = (UniqueConstraint("search_id", "architecture"),)
@@ -107,6 +135,8 @@ class Proposal(Base):
     candidate_id: Mapped[int] = mapped_column(ForeignKey("candidates.id"), primary_key=True)
     evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"), primary_key=True, index=True)
     search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"), index=True)
+    rung: Mapped[int] = mapped_column(server_default="0")
+    """Position among the search's rungs; the one after the last of them is the full recipe."""
     free: Mapped[bool]
     """Every stage it needs was there already."""
 
@@ -133,6 +163,9 @@ class Stage(Base):
     validation_accuracy: Mapped[float | None]
     test_accuracy: Mapped[float | None]
     train_seconds: Mapped[float | None]
+    network_digest: Mapped[str | None] = mapped_column(String(64))
+    """SHA-256 of the trained network's bytes, which is its name in the store. None for a stage that was not trained
+    because its float stage diverged, and where an earlier release stored the network by the stage's key."""
     divergence: Mapped[dict[str, Any] | None]
     """Where a diverged stage broke first: optimizer step, layer and quantity."""
     provenance: Mapped[dict[str, Any] | None]

@@ -1,6 +1,6 @@
 """A worker: claims evaluations one after another and runs them, until it is told to stop.
 
-Where nothing is claimable it asks the running searches' engines for the next candidate. Torch is imported with the
+Where nothing is claimable it asks the running searches what to evaluate next. Torch is imported with the
 first evaluation.
 """
 
@@ -19,8 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from qcore import DataMissing, InvalidInput, stored_task
 from searcher import leases, results, workers
 from searcher.leases import Lease, LeaseLost
-from searcher.proposals import propose_next
+from searcher.next_proposal import propose_next
 from searcher.results import OtherRelease
+from searcher.searches import end_at_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,11 +76,12 @@ class Worker:
 
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
+        end_at_limits(self._database)
         with self._database.write() as session:
             leases.bury_lost(session)
             lease = leases.claim(session, self.id, self._settings.lease_seconds)
         if lease is None:
-            return propose_next(self._database, self.id)
+            return propose_next(self._database, worker_id=self.id)
         try:
             with self._kept(lease) as keeper:
                 self._run_evaluation(lease, keeper)
@@ -142,6 +144,7 @@ class Worker:
             with self._database.write() as session:
                 leases.renew(session, lease, self._settings.lease_seconds)
             self._beat(lease.evaluation_id)
+            end_at_limits(self._database)
 
         keeper = _LeaseKeeper(lease, self._settings.lease_seconds / 3, renew)
         keeper.start()

@@ -40,20 +40,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    search = _add(commands, "search", "search the architectures within a budget and rank them")
+    search = _add(commands, "search", "search the architectures within a budget, or several, and rank them")
     search.add_argument("--task", required=True, help="name of a task, e.g. digits")
-    search.add_argument("--parameter-budget", type=int, required=True, metavar="N", help="most trainable parameters")
+    _add_budgets(search)
     search.add_argument("--blocks", type=_names, help=BLOCK_HELP)
     search.add_argument("--depths", type=_numbers, help="comma-separated depths L (default: each block's own list)")
     search.add_argument("--widths", type=_numbers, help="comma-separated widths D (default: the widest that fits)")
     search.add_argument("--architectures", type=_names, metavar="NAMES", help=ARCHITECTURES_HELP)
     search.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks (default: W2A2,W2AF,WFA2)")
-    search.add_argument("--engine", help="what proposes candidates (default: optuna)")
-    search.add_argument("--max-evaluations", type=int, metavar="N", help="most newly trained evaluations")
+    search.add_argument("--engine", help="what runs evaluations (default: optuna)")
+    search.add_argument("--sampler", help="which candidate comes next: grid, random, tpe or gp (default: tpe)")
+    search.add_argument("--minimize", help="with tpe: parameters or bit_operations, to be small beside accuracy")
+    search.add_argument(
+        "--rungs",
+        type=_fractions,
+        metavar="SHARES",
+        help="successive halving, e.g. 0.15: all candidates at so much of the recipe, the best in full",
+    )
+    search.add_argument("--promoted-share", type=float, metavar="S", help="of a rung to the next (default: 0.25)")
     search.add_argument("--seeds", type=_numbers, help="comma-separated seeds (default: 0)")
+    search.add_argument("--max-seeds", type=int, metavar="N", help="repeat the best with up to so many seeds")
+    search.add_argument("--top", type=int, metavar="K", help="how many of the best to tell apart (default: 1)")
+    search.add_argument(
+        "--indifference-margin", type=float, metavar="P", help="points that need no further seeds (default: 0.5)"
+    )
+    _add_limits(search)
+    search.add_argument("--priority", type=int, metavar="P", help="higher ones are served first (default: 0)")
     search.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
     search.add_argument("--watch", action="store_true", help="show progress until the end, then the leaderboard")
     _add_url(search)
+
+    extend = _add(commands, "extend", "give a search other limits, so that it goes on")
+    extend.add_argument("search", type=int, metavar="SEARCH", help="its number")
+    _add_limits(extend)
+    _add_url(extend)
 
     leaderboard = _add(commands, "leaderboard", "the leaderboard of a task, over all searches")
     leaderboard.add_argument("--task", required=True)
@@ -67,15 +87,19 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("architecture", help="e.g. basic-L14-D40, mobilenetv2-x0.5 or an alias, as resnet20-x2")
     describe.add_argument("--task", required=True, help="its inputs and classes shape the network")
     describe.add_argument("--bit-widths", type=_names, help="comma-separated (default: W2A2,W2AF,WFA2)")
+    describe.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides: some layers' bits are its")
 
-    candidates = _add(commands, "candidates", "the architectures within a budget")
+    candidates = _add(commands, "candidates", "the architectures within a budget, or several")
     candidates.add_argument("--task", required=True)
-    candidates.add_argument("--parameter-budget", type=int, required=True, metavar="N")
+    _add_budgets(candidates)
     candidates.add_argument("--blocks", type=_names, help=BLOCK_HELP)
     candidates.add_argument("--depths", type=_numbers)
     candidates.add_argument("--widths", type=_numbers)
     candidates.add_argument("--architectures", type=_names, metavar="NAMES", help=ARCHITECTURES_HELP)
-    candidates.add_argument("--bit-widths", type=_names)
+    candidates.add_argument(
+        "--bit-widths", type=_names, help="comma-separated, the first ranks (default: W2A2,W2AF,WFA2)"
+    )
+    candidates.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides: some layers' bits are its")
 
     evaluate = _add(commands, "evaluate", "train one architecture and retrain it quantized, without a server")
     evaluate.add_argument("architecture", help="e.g. basic-L8-D8, mobilenetv2-x0.5 or an alias, as resnet20-x2")
@@ -122,6 +146,19 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--device", help="cpu, cuda or cuda:<index> (default: QUANTRANK_DEVICE, or cpu)")
     packing.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each measurement (default: 5)")
 
+    gc = _add(commands, "gc", "remove files from the artifact store that nothing needs any more")
+    gc.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    gc.add_argument(
+        "--older-than",
+        type=float,
+        default=1.0,
+        metavar="DAYS",
+        help="keep what was written since (default: 1; at least an hour)",
+    )
+    gc.add_argument(
+        "--keep-top", type=int, metavar="N", help="remove networks too, except of the N best of every task and recipe"
+    )
+
     serve = _add(commands, "serve", "run the API, the page and worker processes", json=False)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, help="0 for any free one (default: QUANTRANK_PORT or 8000)")
@@ -153,6 +190,19 @@ def _add(commands: Any, name: str, purpose: str, *, json: bool = True) -> argpar
     return parser
 
 
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-evaluations", type=int, metavar="N", help="most newly trained evaluations, rungs' too")
+    parser.add_argument("--time-limit", dest="time_limit_s", type=float, metavar="S", help="seconds")
+    parser.add_argument("--target-accuracy", type=float, metavar="P", help="percent at which the search is content")
+
+
+def _add_budgets(parser: argparse.ArgumentParser) -> None:
+    budgets = parser.add_argument_group("budgets", "at least one; bytes and bit operations at the ranking bit widths")
+    budgets.add_argument("--parameter-budget", type=int, metavar="N", help="most trainable parameters")
+    budgets.add_argument("--model-bytes-budget", type=int, metavar="N", help="most bytes as deployed")
+    budgets.add_argument("--bit-operations-budget", type=int, metavar="N", help="most bit operations for one input")
+
+
 def _add_url(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="the server (default: QUANTRANK_URL, or the one running on this host)")
 
@@ -173,8 +223,15 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of whole numbers") from None
 
 
+def _fractions(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of numbers") from None
+
+
 def _recipe(text: str) -> str | dict[str, Any]:
-    from searcher.request import recipe_from_text
+    from searcher.named import recipe_from_text
 
     try:
         return recipe_from_text(text)

@@ -62,6 +62,14 @@ class Client:
     def search(self, search_id: int) -> Any:
         return self._json("GET", f"/searches/{search_id}")
 
+    def extend(self, search_id: int, limits: dict[str, Any]) -> Any:
+        """Gives a search the limits that are named, and returns it.
+
+        Raises:
+            InvalidInput: when the server refuses them.
+        """
+        return self._json("POST", f"/searches/{search_id}/extend", json=limits)
+
     def cancel(self, search_id: int) -> Any:
         return self._json("POST", f"/searches/{search_id}/cancel")
 
@@ -89,7 +97,7 @@ class Client:
                 for event_id, kind, data in self._stream(search_id, seen):
                     seen, broken = event_id or seen, 0
                     yield kind, data
-                    if kind in ENDING_EVENTS:
+                    if kind in ENDING_EVENTS and self.search(search_id)["status"] != "running":  # not extended since
                         return
             except httpx.TransportError as error:
                 reason = str(error)

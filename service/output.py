@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qcore.recipe import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.progress import Progress
 
@@ -69,13 +69,18 @@ def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
     """A leaderboard as REST answers it, and what its recipe changes."""
     bit_widths = leaderboard["bit_widths"]
     ranking = bit_widths[0]
-    columns = ["rank", "architecture", "parameters", f"{ranking} val", *bit_widths, "float", "drop", "evaluation"]
+    columns = ["rank", "ranks 95 %", "architecture", "parameters", f"{ranking} val", "val 95 %"]
+    columns += [*bit_widths, "float", "drop", "evaluation"]
     rows = [
         [
             str(entry["rank"]),
+            _range(entry["ranks"]["lowest"], entry["ranks"]["highest"], "d"),
             entry["architecture"] + (" (diverged)" if entry["diverged"] else ""),
             number(entry["parameters"]),
             percent(entry["accuracy"][ranking]["validation"]),
+            _UNKNOWN
+            if entry["interval"] is None
+            else _range(entry["interval"]["low"], entry["interval"]["high"], ".1f"),
             *[percent(entry["accuracy"][bits]["test"]) for bits in bit_widths],
             percent(entry["accuracy"]["float"]["test"]),
             percent(entry["drop"]),
@@ -87,7 +92,27 @@ def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
         print(f"{title}: no finished evaluation at {ranking} yet.")  # noqa: T201
     else:
         print_table(f"{title} (test accuracy %, ranked by {ranking} validation accuracy)", columns, rows)
+        for note in _notes(leaderboard):
+            print(note)  # noqa: T201
     print_recipe_changes(leaderboard["recipe"]["name"], leaderboard["recipe_changes"])
+
+
+def _notes(leaderboard: dict[str, Any]) -> Iterator[str]:
+    kinds = {entry["interval"]["kind"] for entry in leaderboard["entries"] if entry["interval"]}
+    if "t" in kinds:
+        yield "95 %: intervals of means over seeds (Student's t, variance pooled over networks)."
+    elif "binomial" in kinds:
+        examples = number(leaderboard["validation_examples"])
+        yield f"95 %: binomial intervals of one seed's network on {examples} validation examples."
+    if leaderboard["order_agreement"] is not None:
+        ranking = leaderboard["bit_widths"][0]
+        yield f"Kendall's tau between the float and the {ranking} order: {leaderboard['order_agreement']:.2f}."
+
+
+def _range(low: float, high: float, form: str) -> str:
+    """A number where both ends are one as written."""
+    ends = f"{low:{form}}", f"{high:{form}}"
+    return ends[0] if ends[0] == ends[1] else "–".join(ends)
 
 
 def print_recipe_changes(name: str, changes: dict[str, Any]) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from qcore import Architecture, BitWidths, Description, describe, stored_task
+from qcore.ranking import AccuracyInterval, RankInterval
 from qcore.recipe import QuantizerSettings, Recipe
-from searcher.leaderboard import Accuracy, Entry
-from searcher.progress import Progress
-from searcher.searches import search_recipe
+from searcher.budgets import budgets_in_words
+from searcher.leaderboard import Accuracy, Entry, order_agreement
+from searcher.progress import Progress, Proposed
+from searcher.situation import recipes_of, search_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,15 +42,30 @@ class SearchView(BaseModel):
     id: int
     status: str = Field(description="running, finished or cancelled")
     task: str
-    parameter_budget: int
+    parameter_budget: int | None
+    model_bytes_budget: int | None = Field(description="At the first bit widths, as bit operations are.")
+    bit_operations_budget: int | None
     bit_widths: list[str] = Field(description="The first ranks.")
     seeds: list[int]
     engine: str
+    sampler: str
+    minimize: str | None
+    rungs: list[RecipeView] = Field(description="Recipes cut short by which candidates are compared first.")
+    promoted_share: float
+    max_seeds: int
+    top: int
+    indifference_margin: float
     max_evaluations: int | None
+    time_limit_s: float | None
+    target_accuracy: float | None
+    priority: int
     recipe: RecipeView
     progress: Progress
     created_at: datetime
     ended_at: datetime | None
+    ended_by: str | None = Field(
+        description="Why a finished search ended: complete, max_evaluations, time_limit_s or target_accuracy."
+    )
     links: dict[str, str]
 
     @classmethod
@@ -59,22 +76,43 @@ class SearchView(BaseModel):
             status=search.status,
             task=search.task,
             parameter_budget=search.parameter_budget,
+            model_bytes_budget=search.model_bytes_budget,
+            bit_operations_budget=search.bit_operations_budget,
             bit_widths=search.bit_widths,
             seeds=search.seeds,
             engine=search.engine,
+            sampler=search.sampler,
+            minimize=search.minimize,
+            rungs=[RecipeView.of(recipe) for recipe in recipes_of(search)[:-1]],
+            promoted_share=search.promoted_share,
+            max_seeds=search.max_seeds,
+            top=search.top,
+            indifference_margin=search.indifference_margin,
             max_evaluations=search.max_evaluations,
+            time_limit_s=search.time_limit_s,
+            target_accuracy=search.target_accuracy,
+            priority=search.priority,
             recipe=RecipeView.of(search_recipe(search)),
             progress=progress,
             created_at=_time(search.created_at),
             ended_at=None if search.ended_at is None else _time(search.ended_at),
+            ended_by=search.ended_by,
             links={
                 "self": path,
                 "candidates": f"{path}/candidates",
                 "leaderboard": f"{path}/leaderboard",
                 "events": f"{path}/events",
                 "cancel": f"{path}/cancel",
+                "extend": f"{path}/extend",
                 "page": f"/?search={search.id}",
             },
+        )
+
+    @property
+    def budgets(self) -> str:
+        """In words."""
+        return budgets_in_words(
+            self.parameter_budget, self.model_bytes_budget, self.bit_operations_budget, self.bit_widths[0]
         )
 
 
@@ -88,6 +126,7 @@ class EvaluationSummary(BaseModel):
     """One seed of a candidate."""
 
     id: int
+    rung: int | None = Field(description="Position among the search's rungs; null for the full recipe.")
     seed: int
     status: str = Field(description="queued, running, done, failed, lost or cancelled")
     attempt: int
@@ -95,13 +134,13 @@ class EvaluationSummary(BaseModel):
 
 
 class CandidateView(BaseModel):
-    """An architecture within the budget, its costs, and the evaluations proposed for it."""
+    """An architecture within the budgets, its costs, and the evaluations proposed for it."""
 
     costs: Description
     evaluations: list[EvaluationSummary]
 
     @classmethod
-    def of(cls, search: Search, candidate: Candidate, evaluations: Sequence[tuple[Evaluation, str]]) -> CandidateView:
+    def of(cls, search: Search, candidate: Candidate, evaluations: Sequence[Proposed]) -> CandidateView:
         return cls(
             costs=_costs(
                 candidate.architecture,
@@ -111,8 +150,15 @@ class CandidateView(BaseModel):
                 search_recipe(search).retraining.quantizers,
             ),
             evaluations=[
-                EvaluationSummary(id=each.id, seed=each.seed, status=status, attempt=each.attempt, error=each.error)
-                for each, status in evaluations
+                EvaluationSummary(
+                    id=each.evaluation.id,
+                    rung=each.rung,
+                    seed=each.evaluation.seed,
+                    status=each.status,
+                    attempt=each.evaluation.attempt,
+                    error=each.evaluation.error,
+                )
+                for each in evaluations
             ],
         )
 
@@ -127,6 +173,10 @@ class EntryView(BaseModel):
     """One architecture on a leaderboard. Accuracies are percent, means over seeds."""
 
     rank: int
+    ranks: RankInterval = Field(
+        description="The ranks it may have, all entries' right at once with 95 % confidence: from 1 + the entries that "
+        "are clearly better to the entries less those that are clearly worse. Of diverged ones all behind the others."
+    )
     architecture: str
     block: str
     depth: int
@@ -137,8 +187,16 @@ class EntryView(BaseModel):
     model_bytes: dict[str, int]
     seeds: list[int]
     evaluations: list[int]
-    diverged: int
+    diverged: int = Field(description="How many of the seeds; entries that have any come last.")
     accuracy: dict[str, Accuracy]
+    ranking_accuracies: list[float | None] = Field(
+        description="Validation accuracy at the ranking bit widths, seed by seed; null where it diverged."
+    )
+    interval: AccuracyInterval | None = Field(
+        description="95 % interval of the mean validation accuracy at the ranking bit widths. t: over seeds, variance "
+        "pooled over entries. binomial, where no entry has two seeds: of one network over validation examples. null "
+        "where the entry diverged, and for mIOU of one seed each."
+    )
     drop: float | None = Field(description="Percentage points of test accuracy from float to the ranking bit widths.")
     train_seconds: float
 
@@ -150,6 +208,11 @@ class LeaderboardView(BaseModel):
     recipe: RecipeView
     recipe_changes: dict[str, Any] = Field(description="Settings that are not those of the task's recipe of that name.")
     bit_widths: list[str]
+    validation_examples: int = Field(description="How many examples validation accuracies are measured on.")
+    order_agreement: float | None = Field(
+        description="Kendall's tau between the orders by float and by ranking validation accuracy: 1 if they are "
+        "equal, -1 if opposite; null of fewer than two entries."
+    )
     entries: list[EntryView]
 
     @classmethod
@@ -160,6 +223,7 @@ class LeaderboardView(BaseModel):
             views.append(
                 EntryView(
                     rank=entry.rank,
+                    ranks=entry.ranks,
                     architecture=entry.architecture,
                     block=entry.block,
                     depth=entry.depth,
@@ -172,6 +236,8 @@ class LeaderboardView(BaseModel):
                     evaluations=entry.evaluations,
                     diverged=entry.diverged,
                     accuracy=entry.accuracy,
+                    ranking_accuracies=entry.ranking_accuracies,
+                    interval=entry.interval,
                     drop=entry.drop,
                     train_seconds=entry.train_seconds,
                 )
@@ -181,6 +247,8 @@ class LeaderboardView(BaseModel):
             recipe=RecipeView.of(recipe),
             recipe_changes=task.recipe_changes(recipe),
             bit_widths=list(bit_widths),
+            validation_examples=task.validation_size(recipe),
+            order_agreement=order_agreement(entries),
             entries=views,
         )
 
@@ -213,6 +281,10 @@ class StageView(BaseModel):
     validation_accuracy: float | None
     test_accuracy: float | None
     train_seconds: float | None
+    network_digest: str | None = Field(
+        description="SHA-256 of the trained network, as `quantrank export --format safetensors` writes it; "
+        "null where none was trained or an earlier release stored it"
+    )
     divergence: DivergenceView | None
     recipe: RecipeView
     provenance: dict[str, Any] | None
@@ -257,6 +329,7 @@ class EvaluationView(BaseModel):
                     validation_accuracy=stage.validation_accuracy,
                     test_accuracy=stage.test_accuracy,
                     train_seconds=stage.train_seconds,
+                    network_digest=stage.network_digest,
                     divergence=None if stage.divergence is None else DivergenceView(**stage.divergence),
                     recipe=RecipeView.of(Recipe.stored(stage.recipe)),
                     provenance=stage.provenance,

@@ -38,8 +38,8 @@ class Settings(BaseSettings):
     """The embedded database and, unless set apart, artifacts and data sets."""
     database_url: str | None = None
     """PostgreSQL for a pool; the embedded SQLite database under ``home`` if not given."""
-    artifacts: Path | None = None
-    """Training states and trained networks; shared by all workers of a pool."""
+    artifacts: str | None = None
+    """Training states and trained networks: a folder or an fsspec URL, shared by all workers of a pool."""
     datasets: Path | None = None
     """The data root."""
     url: str | None = None
@@ -57,10 +57,6 @@ class Settings(BaseSettings):
         return (self.datasets or self.home / "datasets").absolute()
 
     @property
-    def artifact_store(self) -> Artifacts:
-        return Artifacts((self.artifacts or self.home / "artifacts").absolute())
-
-    @property
     def server_file(self) -> Path:
         """Where a running server says its URL, for client commands on the same host."""
         return self.home / "server.json"
@@ -73,6 +69,14 @@ class Settings(BaseSettings):
     @property
     def _embedded_database(self) -> Path:
         return self.home.absolute() / "quantrank.db"
+
+    def open_artifacts(self) -> Artifacts:
+        """The store these settings name.
+
+        Raises:
+            InvalidInput: when it is none.
+        """
+        return Artifacts(self.artifacts or self.home / "artifacts")
 
     def open_database(self) -> Database:
         """The database these settings name.

@@ -47,7 +47,7 @@ def _stored(evaluation_id: int, bit_widths: BitWidths | None, stage_key: str | N
     except InvalidInput as error:
         problem = f"{error.problem} (in {described(database.url)})"
         raise InvalidInput(error.field, error.value, problem, error.remedy) from None
-    return trained_network(evaluation, stage, settings.artifact_store)
+    return trained_network(evaluation, stage, settings.open_artifacts())
 
 
 def _from_file(name: str, bit_widths: BitWidths | None, stage_key: str | None) -> TrainedNetwork:

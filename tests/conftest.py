@@ -1,4 +1,4 @@
-"""What several test folders share: databases of both kinds, freshly migrated."""
+"""What several test folders share: databases of both kinds, freshly migrated, and a bucket."""
 
 from __future__ import annotations
 
@@ -70,6 +70,32 @@ def database(request: pytest.FixtureRequest) -> Database:
     fixture = {"sqlite": "sqlite_database", "postgresql": "postgres_database"}[request.param]
     found: Database = request.getfixturevalue(fixture)
     return found
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """URL of an S3-compatible server in this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place in a fresh bucket, reached as users would say it: by their environment."""
+    import fsspec
+
+    environment = {"ENDPOINT_URL": s3_endpoint, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}
+    for name, value in environment.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    name = f"bucket-{next(_numbers)}"
+    fsspec.filesystem("s3").mkdir(name)
+    return f"s3://{name}/store"
 
 
 def _execute(url: URL, statement: str) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from qcore.errors import InvalidInput
 from qcore.export.description import NetworkDescription
+from qcore.files import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,23 +39,22 @@ def to_safetensors(description: NetworkDescription, state: Mapping[str, npt.Arra
     return save(arrays, {"quantrank": json.dumps(metadata)})
 
 
-def read_state(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+def read_state(content: bytes, name: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """The arrays of a safetensors file that quantrank wrote, and what it says of them.
 
+    Args:
+        content: of the file.
+        name: of the file, for errors.
+
     Raises:
-        InvalidInput: naming the file, when it cannot be read or is none.
+        InvalidInput: naming the file, when it is none.
     """
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = json.loads((file.metadata() or {})["quantrank"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or 'no such file'})"
-        raise InvalidInput("file", str(path), problem, _REMEDY) from None
+        state, metadata = load(content), read_metadata(content)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
-        raise InvalidInput("file", str(path), "is no whole safetensors file of quantrank", _REMEDY) from None
+        raise InvalidInput("file", name, "is no whole safetensors file of quantrank", _REMEDY) from None
     if not isinstance(metadata, dict):
-        raise InvalidInput("file", str(path), "is no safetensors file of quantrank", _REMEDY)
+        raise InvalidInput("file", name, "is no safetensors file of quantrank", _REMEDY)
     return state, metadata
 
 
@@ -64,16 +64,29 @@ def read_network_file(path: Path) -> TrainedNetwork:
     Raises:
         InvalidInput: naming the file, when it cannot be read, is none, or says what cannot be.
     """
-    state, metadata = read_state(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput("file", str(path), f"cannot be read ({error.strerror})", _REMEDY) from None
+    state, metadata = read_state(content, str(path))
     if not describes_network(metadata):
         raise InvalidInput("file", str(path), "does not say which network its tensors are", _REMEDY)
+    return described_network(state, metadata, str(path))
+
+
+def described_network(state: dict[str, npt.NDArray[Any]], metadata: dict[str, Any], name: str) -> TrainedNetwork:
+    """The network that ``read_state`` found in a network file.
+
+    Raises:
+        InvalidInput: naming the file, when its metadata say what cannot be.
+    """
     if metadata["version"] != FORMAT_VERSION:
         problem = f"has version {metadata['version']}, this release reads {FORMAT_VERSION}"
-        raise InvalidInput("file", str(path), problem, _REMEDY)
+        raise InvalidInput("file", name, problem, _REMEDY)
     try:
         return TrainedNetwork(NetworkDescription.from_json(metadata), state)
     except ValueError as error:
-        raise InvalidInput("file", str(path), f"does not describe a network: {error}", _REMEDY) from None
+        raise InvalidInput("file", name, f"does not describe a network: {error}", _REMEDY) from None
 
 
 def describes_network(metadata: dict[str, Any]) -> bool:

@@ -55,7 +55,7 @@ class Family(Protocol):
 
     @property
     def scales(self) -> range:
-        """What a search makes as large as the budget allows, at each depth; parameters rise with it."""
+        """What a search makes as large as the budget allows, at each depth; every cost rises with it."""
         ...
 
     def read(self, text: str) -> Size | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from qcore.bit_widths import FLOAT
+from qcore.checkpoints import CheckpointFile
 from qcore.data import Data, load_data
 from qcore.devices import prepare_device
 from qcore.errors import DataMissing, InvalidInput
@@ -214,7 +215,7 @@ def _train(
         stage,
         data,
         start_state=_start_state(stage, folder, data_root),
-        checkpoint=checkpoint_path(folder, stage),
+        checkpoint=CheckpointFile(checkpoint_path(folder, stage)),
         on_epoch=on_epoch,
         keep_going=keep_going,
     )

@@ -148,6 +148,10 @@ class Task:
         known = ", ".join(recipe.name for recipe in self.recipes)
         raise InvalidInput("recipe", name, f"is not a recipe of task {self.name}", f"use one of {known}")
 
+    def validation_size(self, recipe: Recipe) -> int:
+        """How many examples networks trained by a recipe are compared on: the data set's own, or those held out."""
+        return self.validation_examples or round(self.train_examples * recipe.float_part.validation_share)
+
     def recipe_changes(self, recipe: Recipe) -> dict[str, Any]:
         """The settings in which a recipe differs from the one of this task that its name begins with, or else the
         default; by their dotted names."""

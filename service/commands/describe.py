@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qcore import Architecture, describe, get_task
-from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths
+from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from service.output import number, print_json, print_table
 from service.settings import load_settings
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Prints an architecture's costs on a task."""
     bit_widths = parse_bit_widths(arguments.bit_widths or DEFAULT_BIT_WIDTHS)
-    found = describe(
-        Architecture.parse(arguments.architecture), get_task(arguments.task, load_settings().data_root), bit_widths
-    )
+    task = get_task(arguments.task, load_settings().data_root)
+    settings = resolve_recipe(task, arguments.recipe).retraining.quantizers
+    found = describe(Architecture.parse(arguments.architecture), task, bit_widths, settings)
     if arguments.json:
         print_json(asdict(found))
         return 0

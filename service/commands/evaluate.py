@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcore import Architecture, InvalidInput, get_task, stages_of
 from qcore.devices import prepare_device, require_device
-from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
+from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, resolve_recipe
 from service.files import usable_folder, write_output
 from service.output import percent, print_json, print_recipe_changes, print_table, progress_bar
 from service.settings import load_settings

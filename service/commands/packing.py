@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qcore import Architecture, BitWidths, InvalidInput, get_task
 from qcore.devices import require_device
 from qcore.memory import device_bytes
-from searcher.request import resolve_recipe
+from searcher.named import resolve_recipe
 from service.output import print_json, print_table
 from service.settings import load_settings
 

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from qcore.devices import usable_cores
+from searcher.budgets import budgets_in_words, check_budgets
 from searcher.request import SearchRequest
 from service.client import Client, ServerError
-from service.output import number, print_json, print_leaderboard, progress_bar
+from service.output import print_json, print_leaderboard, progress_bar
 from service.servers import embedded_server, running_server
 from service.settings import load_settings
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Posts a search; with ``--watch``, or on a server of its own, follows it and prints the leaderboard."""
+    check_budgets(arguments.parameter_budget, arguments.model_bytes_budget, arguments.bit_operations_budget)
     given = {field: getattr(arguments, field) for field in SearchRequest.model_fields}
     request = {field: value for field, value in given.items() if value is not None}
     settings = load_settings()
@@ -82,7 +84,12 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
     elif search["status"] == "cancelled":
         print(f"Search {search['id']} was cancelled.")
     else:
-        title = f"Search {search['id']}: {search['task']}, at most {number(search['parameter_budget'])} parameters, "
-        title += f"recipe {search['recipe']['name']}"
+        budgets = budgets_in_words(
+            search["parameter_budget"],
+            search["model_bytes_budget"],
+            search["bit_operations_budget"],
+            search["bit_widths"][0],
+        )
+        title = f"Search {search['id']}: {search['task']}, at most {budgets}, recipe {search['recipe']['name']}"
         print_leaderboard(title, leaderboard)
     return 0 if search["status"] == "finished" and leaderboard["entries"] else 1

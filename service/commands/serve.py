@@ -33,9 +33,11 @@ def run(arguments: Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load_settings(arguments.device)
-    require_device(settings.device, arguments.threads)  # better refused now than by every worker
+    require_device(settings.device, arguments.threads)  # better refused now than by every worker, as is the store
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
+    if arguments.workers:
+        settings.open_artifacts()
     database = settings.open_database()
     if database.embedded:
         upgrade(database)

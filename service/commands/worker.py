@@ -86,7 +86,7 @@ def _work(arguments: Namespace, settings: Settings, database: Database) -> None:
         database,
         WorkerSettings(
             data_root=settings.data_root,
-            artifacts=settings.artifact_store,
+            artifacts=settings.open_artifacts(),
             lease_seconds=settings.lease_seconds,
             device=settings.device,
             threads=arguments.threads,

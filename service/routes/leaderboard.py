@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from qcore import InvalidInput, get_task
 from searcher.leaderboard import task_leaderboard
-from searcher.request import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
+from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
 from service.dependencies import MOST_ID, Reading, SettingsOf
 from service.schemas import LeaderboardView
 

@@ -12,7 +12,8 @@ from qcore import stored_task
 from qcore.recipe import in_words
 from searcher.leaderboard import search_leaderboard
 from searcher.progress import progress
-from searcher.searches import get_search, list_searches, search_recipe
+from searcher.searches import get_search, list_searches
+from searcher.situation import search_recipe
 from searcher.tables import Search
 from service.dependencies import MOST_ID, ExistingSearch, Reading, found_search
 from service.schemas import LeaderboardView, SearchView

@@ -4,11 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from qcore import stored_task
+from qcore import InvalidInput, stored_task
 from searcher.leaderboard import search_leaderboard
+from searcher.plan import plan
 from searcher.progress import candidates_of, progress
-from searcher.request import SearchRequest, plan
-from searcher.searches import cancel_search, create_search, list_searches, search_recipe
+from searcher.request import Limits, SearchRequest
+from searcher.searches import cancel_search, create_search, extend_search, list_searches
+from searcher.situation import recipes_of
 from service.dependencies import MOST_ID, ExistingSearch, Reading, SearchId, SettingsOf, Writing, found_search
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
 
@@ -17,7 +19,7 @@ router = APIRouter(tags=["searches"])
 
 @router.post("/search", status_code=201)
 def post_search(request: SearchRequest, session: Writing, settings: SettingsOf, response: Response) -> SearchView:
-    """Starts a search: which architecture within the budget is best at the first of the bit widths?"""
+    """Starts a search: which architecture within the budgets is best at the first of the bit widths?"""
     resolved = plan(request, settings.data_root, settings.device)
     if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
         resolved.task.check(settings.data_root)
@@ -50,6 +52,13 @@ def post_cancel(search_id: SearchId, session: Writing) -> SearchView:
     return SearchView.of(search, progress(session, search))
 
 
+@router.post("/searches/{search_id}/extend")
+def post_extend(search_id: SearchId, limits: Limits, session: Writing) -> SearchView:
+    """Gives a search the limits that are named; one that a limit had ended goes on. A cancelled one is refused."""
+    search = found_search(extend_search(session, search_id, limits), search_id)
+    return SearchView.of(search, progress(session, search))
+
+
 @router.get("/searches/{search_id}/candidates")
 def get_candidates(search: ExistingSearch, session: Reading) -> CandidateList:
     """Every feasible architecture of a search, with costs and evaluations."""
@@ -58,8 +67,16 @@ def get_candidates(search: ExistingSearch, session: Reading) -> CandidateList:
 
 
 @router.get("/searches/{search_id}/leaderboard")
-def get_search_leaderboard(search: ExistingSearch, session: Reading) -> LeaderboardView:
+def get_search_leaderboard(
+    search: ExistingSearch,
+    session: Reading,
+    rung: Annotated[int | None, Query(ge=0, le=9, description="One of its rungs, in place of the full recipe.")] = None,
+) -> LeaderboardView:
     """A search's candidates, ranked by validation accuracy at its first bit widths."""
-    entries = search_leaderboard(session, search)
-    task = stored_task(search.task, search.task_version)
-    return LeaderboardView.of(task, search_recipe(search), search.bit_widths, entries)
+    recipes = recipes_of(search)
+    if rung is not None and rung >= len(recipes) - 1:
+        has = "has no rungs" if len(recipes) == 1 else f"has rungs 0 to {len(recipes) - 2}"
+        raise InvalidInput("rung", rung, f"is not there: search {search.id} {has}", "leave it out for the full recipe")
+    task, bit_widths = stored_task(search.task, search.task_version), search.bit_widths[: None if rung is None else 1]
+    entries = search_leaderboard(session, search, rung)
+    return LeaderboardView.of(task, recipes[-1 if rung is None else rung], bit_widths, entries)

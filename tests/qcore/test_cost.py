@@ -257,3 +257,29 @@ def test_two_bit_weights_take_about_a_sixteenth_of_the_float_networks_bytes(name
     size = described(name, task).model_bytes
     assert 1 <= 16 * size["W2A2"] / size["float"] < 1.07
     assert 1 <= 16 * size["W2AF"] / size["float"] < 1.07
+
+
+# At every scale a network has the same weight layers, with as many or more weights and positions, at the same bits:
+# where wider groups have a sum that narrower ones lack, or the reverse, it costs nothing.
+@given(st.data())
+@settings(deadline=None, max_examples=200)
+def test_every_cost_rises_with_the_scale_of_every_family(data: st.DataObject) -> None:
+    family = FAMILIES[data.draw(st.sampled_from(sorted(FAMILIES)))]
+    depth = data.draw(st.sampled_from(family.default_depths[:3]))
+    smaller = data.draw(st.integers(0, len(family.scales) - 2))
+    side = data.draw(st.integers(64, 80) if family.block in LAYERS_PER_BLOCK else st.integers(16, 75))
+    task = task_with((data.draw(st.integers(1, 4)), side, side), data.draw(st.integers(2, 12)))
+    bits = st.sampled_from([None, 2, 3, 5, 8])
+    widths = BitWidths(data.draw(bits), data.draw(bits))
+    quantizers = QuantizerSettings(
+        first_last_weight_bits=data.draw(st.sampled_from(["same", None, 4, 8])),
+        shortcut_bits=data.draw(st.sampled_from([None, 4, 8])),
+        requantized_sums=data.draw(st.booleans()),
+    )
+    low, high = (
+        describe(Architecture(family.block, *family.size(depth, scale)), task, [widths], quantizers)
+        for scale in family.scales[smaller : smaller + 2]
+    )
+    assert low.parameters < high.parameters
+    assert low.model_bytes[str(widths)] < high.model_bytes[str(widths)]
+    assert low.bit_operations[str(widths)] < high.bit_operations[str(widths)]

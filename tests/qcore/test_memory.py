@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qcore import FLOAT, Architecture, BitWidths, Recipe, Stage, StageResult, evaluate, get_task, override
-from qcore.checkpoints import read_tensors, write_tensors
+from qcore.checkpoints import CheckpointFile, read_checkpoint, write_checkpoint
 from qcore.data import Data, load_data
 from qcore.memory import is_out_of_memory
 from qcore.network import Network
@@ -119,24 +119,24 @@ def test_batches_are_halved_until_they_fit_and_the_result_says_so(
 
 def test_the_epoch_is_trained_again_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Interrupted):
-        train_stage(stage(), data(), checkpoint=tmp_path / "first epoch", keep_going=lambda: False)
+        train_stage(stage(), data(), checkpoint=CheckpointFile(tmp_path / "first epoch"), keep_going=lambda: False)
     sizes = run_out_above(32, monkeypatch, from_pass=20)
     late = train_stage(stage(), data())
     assert sizes[:22] == [64] * 21 + [32]  # 17 passes of the first epoch, 4 of the second
-    saved = read_tensors(tmp_path / "first epoch")
+    saved = read_checkpoint(CheckpointFile(tmp_path / "first epoch"))
     assert saved is not None
-    write_tensors(tmp_path / "in parts", saved[0], saved[1] | {"accumulation": 2})
-    assert_equal(train_stage(stage(), data(), checkpoint=tmp_path / "in parts"), late)
+    write_checkpoint(CheckpointFile(tmp_path / "in parts"), saved[0], saved[1] | {"accumulation": 2})
+    assert_equal(train_stage(stage(), data(), checkpoint=CheckpointFile(tmp_path / "in parts")), late)
 
 
 def test_a_run_that_is_taken_up_again_goes_on_in_as_many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_out_above(16, monkeypatch)
     uninterrupted = train_stage(stage(), data())
     with pytest.raises(Interrupted):
-        train_stage(stage(), data(), checkpoint=tmp_path / "checkpoint", keep_going=lambda: False)
+        train_stage(stage(), data(), checkpoint=CheckpointFile(tmp_path / "checkpoint"), keep_going=lambda: False)
     monkeypatch.undo()  # elsewhere, where there is memory enough
-    assert_equal(train_stage(stage(), data(), checkpoint=tmp_path / "checkpoint"), uninterrupted)
-    saved = read_tensors(tmp_path / "checkpoint")
+    assert_equal(train_stage(stage(), data(), checkpoint=CheckpointFile(tmp_path / "checkpoint")), uninterrupted)
+    saved = read_checkpoint(CheckpointFile(tmp_path / "checkpoint"))
     assert saved is not None
     assert saved[1]["accumulation"] == 4
 

@@ -8,7 +8,14 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcore.statistics import kendall_tau, mean_interval, paired_difference, pooled_intervals, t_quantile
+from qcore.statistics import (
+    kendall_tau,
+    mean_interval,
+    paired_difference,
+    pooled_intervals,
+    t_quantile,
+    wilson_interval,
+)
 
 accuracies = st.floats(0, 100).map(lambda value: round(value, 2))
 samples = st.lists(accuracies, min_size=2, max_size=8)
@@ -60,6 +67,16 @@ def test_paired_differences_are_scipys_paired_t_test(pairs: list[tuple[float, fl
         interval = scipy.stats.ttest_rel(values, baseline).confidence_interval(0.95)
         assert (found.mean - (found.half_width or 0)) == pytest.approx(interval.low)
         assert (found.mean + (found.half_width or 0)) == pytest.approx(interval.high)
+
+
+@settings(max_examples=100)
+@given(st.data(), st.integers(1, 5000))
+def test_a_share_has_scipys_wilson_interval(data: st.DataObject, count: int) -> None:
+    right = data.draw(st.integers(0, count))
+
+    expected = scipy.stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+
+    assert wilson_interval(right / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 few = st.integers(0, 4).map(float)

@@ -6,15 +6,18 @@ import gzip
 import hashlib
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from qcore import TASKS, DataMissing, InvalidInput, get_task
+from qcore import TASKS, DataMissing, InvalidInput, get_task, override
+from qcore.data import load_data
 from qcore.tasks import Examples, fashion_mnist, fashion_mnist_14
 from qcore.tasks.fashion_mnist_14 import mean_pooled
 
@@ -289,6 +292,17 @@ def test_data_are_as_their_task_declares_them(name: str, tmp_path: Path) -> None
         normalized = (scaled - mean) / std
         assert normalized.mean(axis=(0, 2, 3)) == pytest.approx([0] * task.input_shape[0], abs=0.02)
         assert normalized.std(axis=(0, 2, 3)) == pytest.approx([1] * task.input_shape[0], abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.3])
+def test_a_task_says_how_many_examples_a_recipe_holds_out(share: float, tmp_path: Path) -> None:
+    digits = get_task("digits")
+    recipe = override(digits.recipes[0], {"float_part": {"validation_share": share}})
+
+    data = load_data(digits, share, tmp_path, torch.device("cpu"))
+
+    assert digits.validation_size(recipe) == len(data.validation)
+    assert replace(digits, validation_examples=77).validation_size(recipe) == 77
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import qcore.quantizers
@@ -29,7 +31,7 @@ from qcore import (
     l2_optimal_step,
     override,
 )
-from qcore.checkpoints import read_tensors
+from qcore.checkpoints import CheckpointFile, read_checkpoint, write_checkpoint
 from qcore.data import Data, Split, evaluation_batches, generator_for, load_data, steps_per_epoch, training_batches
 from qcore.divergence import Divergence
 from qcore.levels import Levels, weight_levels
@@ -86,13 +88,25 @@ def assert_equal(one: StageResult, other: StageResult) -> None:
         assert torch.equal(tensor, other.state[name]), name
 
 
+class Kept:
+    """A checkpoint in memory."""
+
+    content = b""
+
+    def read(self) -> bytes | None:
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        self.content = content
+
+
 def train_with_an_interruption_after_every_epoch(of: Stage, checkpoint: Path) -> tuple[StageResult, list[int]]:
     epochs: list[int] = []
     while True:
         try:
             result = trained(
                 of,
-                checkpoint=checkpoint,
+                checkpoint=CheckpointFile(checkpoint),
                 on_epoch=lambda point: epochs.append(point.epoch),
                 keep_going=lambda: False,
             )
@@ -137,17 +151,19 @@ def test_a_run_abandoned_within_an_epoch_resumes_from_the_epoch_before(tmp_path:
             raise KeyError("the lease is lost")
 
     with pytest.raises(KeyError):
-        trained(stage(), checkpoint=tmp_path / "checkpoint", on_epoch=abandon)
+        trained(stage(), checkpoint=CheckpointFile(tmp_path / "checkpoint"), on_epoch=abandon)
     epochs: list[int] = []
-    result = trained(stage(), checkpoint=tmp_path / "checkpoint", on_epoch=lambda point: epochs.append(point.epoch))
+    result = trained(
+        stage(), checkpoint=CheckpointFile(tmp_path / "checkpoint"), on_epoch=lambda point: epochs.append(point.epoch)
+    )
     assert epochs == [2, 3]
     assert_equal(result, float_result())
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
-    first = trained(stage(), checkpoint=tmp_path / "checkpoint")
+    first = trained(stage(), checkpoint=CheckpointFile(tmp_path / "checkpoint"))
     epochs: list[CurvePoint] = []
-    again = trained(stage(), checkpoint=tmp_path / "checkpoint", on_epoch=epochs.append)
+    again = trained(stage(), checkpoint=CheckpointFile(tmp_path / "checkpoint"), on_epoch=epochs.append)
     assert not epochs
     assert_equal(first, again)
     assert again.train_seconds == first.train_seconds
@@ -160,6 +176,8 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
         lambda whole: whole[:4],
         lambda whole: whole[: len(whole) // 2],
         lambda whole: whole[:-1],
+        lambda whole: whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],  # one bit of a number
+        lambda whole: whole[32:],  # without its digest
         lambda whole: b"\xff" * len(whole),
         lambda whole: b"not a checkpoint at all",
         lambda whole: whole.replace(b'"quantrank"', b'"quantrunk"'),
@@ -169,22 +187,43 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_starts_afresh(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(Interrupted):
-        trained(stage(), checkpoint=checkpoint, keep_going=lambda: False)
+        trained(stage(), checkpoint=CheckpointFile(checkpoint), keep_going=lambda: False)
     whole = checkpoint.read_bytes()
     assert damage(whole) != whole
     checkpoint.write_bytes(damage(whole))
     epochs: list[int] = []
-    result = trained(stage(), checkpoint=checkpoint, on_epoch=lambda point: epochs.append(point.epoch))
+    result = trained(stage(), checkpoint=CheckpointFile(checkpoint), on_epoch=lambda point: epochs.append(point.epoch))
     assert epochs == [1, 2, 3]
     assert_equal(result, float_result())
+
+
+@given(data=st.data())
+@settings(deadline=None)
+def test_no_damage_to_a_checkpoint_goes_unseen(data: st.DataObject) -> None:
+    kept = Kept()
+    write_checkpoint(kept, {"weight": torch.arange(6.0)}, {"stage": "key"})
+    whole = kept.content
+    if data.draw(st.booleans()):
+        kept.content = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    else:
+        at, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
+        kept.content = whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+    assert read_checkpoint(kept) is None
+    kept.content = whole
+    saved = read_checkpoint(kept)
+    assert saved is not None
+    assert torch.equal(saved[0]["weight"], torch.arange(6.0))
+    assert saved[1] == {"stage": "key"}
 
 
 @pytest.mark.parametrize("other", [stage(seed=1), stage(epochs=4), stage(W2A2)], ids=lambda other: other.key[:6])
 def test_the_checkpoint_of_another_stage_is_not_used(other: Stage, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        trained(other, checkpoint=tmp_path / "checkpoint", keep_going=lambda: False)
+        trained(other, checkpoint=CheckpointFile(tmp_path / "checkpoint"), keep_going=lambda: False)
     epochs: list[int] = []
-    result = trained(stage(), checkpoint=tmp_path / "checkpoint", on_epoch=lambda point: epochs.append(point.epoch))
+    result = trained(
+        stage(), checkpoint=CheckpointFile(tmp_path / "checkpoint"), on_epoch=lambda point: epochs.append(point.epoch)
+    )
     assert epochs == [1, 2, 3]
     assert_equal(result, float_result())
 
@@ -193,12 +232,12 @@ def test_a_checkpoint_is_whole_and_names_its_stage_after_every_epoch(tmp_path: P
     found: list[tuple[str, int]] = []
 
     def look() -> bool:
-        saved = read_tensors(tmp_path / "checkpoint")
+        saved = read_checkpoint(CheckpointFile(tmp_path / "checkpoint"))
         assert saved is not None
         found.append((saved[1]["stage"], len(saved[1]["curve"])))
         return True
 
-    trained(stage(), checkpoint=tmp_path / "checkpoint", keep_going=look)
+    trained(stage(), checkpoint=CheckpointFile(tmp_path / "checkpoint"), keep_going=look)
     # The last epoch leaves nothing to ask about.
     assert found == [(stage().key, 1), (stage().key, 2)]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
@@ -257,8 +296,8 @@ def test_retraining_starts_with_clipping_values_that_clip_the_recipes_share_of_f
 def test_steps_follow_the_weights_at_the_start_of_every_epoch(tmp_path: Path) -> None:
     of = stage(W2A2, epochs=2)
     with pytest.raises(Interrupted):
-        trained(of, checkpoint=tmp_path / "checkpoint", keep_going=lambda: False)
-    saved = read_tensors(tmp_path / "checkpoint")
+        trained(of, checkpoint=CheckpointFile(tmp_path / "checkpoint"), keep_going=lambda: False)
+    saved = read_checkpoint(CheckpointFile(tmp_path / "checkpoint"))
     assert saved is not None
     state = trained(of).state
     steps = [name for name in state if name.endswith(".weight_quantizer.step")]
@@ -339,12 +378,16 @@ def test_the_learning_rate_follows_the_schedule_through_the_epochs(tmp_path: Pat
     weights: list[Tensor] = []
 
     def look() -> bool:
-        saved = read_tensors(tmp_path / "checkpoint")
+        saved = read_checkpoint(CheckpointFile(tmp_path / "checkpoint"))
         assert saved is not None
         weights.append(saved[0]["model/group3_block1_conv2.weight"])
         return True
 
-    weights.append(trained(of, checkpoint=tmp_path / "checkpoint", keep_going=look).state["group3_block1_conv2.weight"])
+    weights.append(
+        trained(of, checkpoint=CheckpointFile(tmp_path / "checkpoint"), keep_going=look).state[
+            "group3_block1_conv2.weight"
+        ]
+    )
     moved = [float((later - earlier).abs().max()) for earlier, later in pairwise(weights)]
     for epoch, distance in enumerate(moved, 2):
         rate = 0.01 * 0.1 ** (epoch - 1)
@@ -411,7 +454,9 @@ def test_a_diverged_run_is_a_result_without_accuracies(bit_widths: BitWidths, tm
     of = stage(bit_widths)
 
     def run(**options: Any) -> StageResult:
-        return train_stage(of, broken, start_state=float_state_for(of), checkpoint=tmp_path / "checkpoint", **options)
+        return train_stage(
+            of, broken, start_state=float_state_for(of), checkpoint=CheckpointFile(tmp_path / "checkpoint"), **options
+        )
 
     result = run()
     assert result.status == "diverged"

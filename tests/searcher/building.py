@@ -9,16 +9,20 @@ from sqlalchemy import select, update
 
 from searcher import leases, results
 from searcher.database import database_now
-from searcher.request import SearchRequest, plan
-from searcher.searches import create_search, get_search, propose, unproposed_candidates
-from searcher.tables import Base, Evaluation, Event, Search, Stage
+from searcher.plan import plan
+from searcher.proposals import propose
+from searcher.request import SearchRequest
+from searcher.searches import create_search, get_search
+from searcher.tables import Base, Candidate, Evaluation, Event, Proposal, Search, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.orm import Session
+
     from searcher.database import Database
     from searcher.leases import Lease
-    from searcher.request import SearchPlan
+    from searcher.plan import SearchPlan
 
 FLOAT_EPOCHS, RETRAINING_EPOCHS = 2, 1
 WIDTHS = list(range(3, 8))
@@ -53,6 +57,13 @@ def post(database: Database, *, proposed: bool = False, **fields: Any) -> int:
     if proposed:
         propose_candidates(database, search_id)
     return search_id
+
+
+def unproposed_candidates(session: Session, search: Search) -> list[Candidate]:
+    """Candidates that no evaluation was proposed for, in the order they were enumerated."""
+    proposed = select(Proposal.candidate_id).where(Proposal.search_id == search.id)
+    query = select(Candidate).where(Candidate.search_id == search.id, Candidate.id.not_in(proposed))
+    return list(session.scalars(query.order_by(Candidate.id)))
 
 
 def propose_candidates(database: Database, search_id: int, most: int | None = None) -> None:

@@ -9,10 +9,10 @@ import pytest
 from building import accept_stage, claim, post, recipe, rows, stages_of, work
 
 from qcore import BitWidths, InvalidInput
-from qcore.checkpoints import read_tensors, write_tensors
+from qcore.checkpoints import from_bytes, to_bytes
 from qcore.export import unpack
 from searcher import exports, results
-from searcher.artifacts import Artifacts
+from searcher.artifacts import Artifacts, network_file
 from searcher.database import Database
 from searcher.tables import Evaluation, Stage
 from searcher.worker import Worker
@@ -100,21 +100,22 @@ def test_a_workers_network_is_exported_in_every_format(
     packed = unpack(exports.export_stage(evaluation, stages["W2A2"], artifacts, "packed"))
     assert packed.network.description.stage == stages["W2A2"].key
     assert packed.network.description.architecture == "basic-L8-D3"
-    stored = artifacts.network(stages["W2A2"].key).read_bytes()
+    stored = artifacts.read_network(stages["W2A2"].key, stages["W2A2"].network_digest)
     assert exports.export_stage(evaluation, stages["W2A2"], artifacts, "safetensors") == stored
     assert b"quantrank" in exports.export_stage(evaluation, stages["float"], artifacts, "onnx")
 
 
-def test_a_network_stored_without_a_description_is_exported_all_the_same(
+def test_a_network_that_an_earlier_release_stored_is_exported_all_the_same(
     trained: tuple[Evaluation, dict[str, Stage], Artifacts],
 ) -> None:
     evaluation, stages, artifacts = trained
     stage = stages["W2A2"]
     expected = exports.trained_network(evaluation, stage, artifacts)
-    path = artifacts.network(stage.key)
-    saved = read_tensors(path)
+    saved = from_bytes(artifacts.read_network(stage.key, stage.network_digest))
     assert saved is not None
-    write_tensors(path, saved[0], {"stage": stage.key})
+    # By its stage's key, and without a description.
+    artifacts.write(network_file(stage.key, None), to_bytes(saved[0], {"stage": stage.key}))
+    stage.network_digest = None
     again = exports.trained_network(evaluation, stage, artifacts)
     assert again.description == expected.description
     assert all(np.array_equal(again.state[name], values) for name, values in expected.state.items())
@@ -124,10 +125,28 @@ def test_a_network_whose_file_is_gone_or_damaged_says_so(
     trained: tuple[Evaluation, dict[str, Stage], Artifacts],
 ) -> None:
     evaluation, stages, artifacts = trained
-    path = artifacts.network(stages["W2A2"].key)
-    path.write_bytes(path.read_bytes()[:1000])
+    stage = stages["W2A2"]
+    name = network_file(stage.key, stage.network_digest)
+    content = artifacts.read_network(stage.key, stage.network_digest)
+    for damaged in (content[:1000], content[:-1] + bytes([content[-1] ^ 1])):
+        artifacts.write(name, damaged)
+        with pytest.raises(InvalidInput, match=f"has a damaged network in .*{name}") as refused:
+            exports.export_stage(evaluation, stage, artifacts, "onnx")
+    artifacts.remove(name)
+    with pytest.raises(InvalidInput, match=f"has no network in .*{name}"):
+        exports.export_stage(evaluation, stage, artifacts, "onnx")
+    assert "QUANTRANK_ARTIFACTS" in refused.value.remedy
+    again = "quantrank evaluate basic-L8-D3 --task digits --bit-widths W2A2 --seed 0"
+    assert again in refused.value.remedy
+
+
+def test_a_damaged_network_of_an_earlier_release_says_so(
+    trained: tuple[Evaluation, dict[str, Stage], Artifacts],
+) -> None:
+    evaluation, stages, artifacts = trained
+    stage = stages["W2A2"]
+    content = artifacts.read_network(stage.key, stage.network_digest)
+    stage.network_digest = None
+    artifacts.write(network_file(stage.key, None), content[:1000])
     with pytest.raises(InvalidInput, match="is no whole safetensors file"):
-        exports.export_stage(evaluation, stages["W2A2"], artifacts, "onnx")
-    path.unlink()
-    with pytest.raises(InvalidInput, match=r"has no network file at .*QUANTRANK_ARTIFACTS"):
-        exports.export_stage(evaluation, stages["W2A2"], artifacts, "onnx")
+        exports.export_stage(evaluation, stage, artifacts, "onnx")

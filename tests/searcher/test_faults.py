@@ -29,7 +29,7 @@ from working import (
     worker_process,
 )
 
-from qcore.checkpoints import read_tensors
+from qcore.checkpoints import read_checkpoint
 from searcher.artifacts import Artifacts
 from searcher.database import Database
 from searcher.leases import MOST_ATTEMPTS
@@ -94,7 +94,7 @@ def test_an_evaluation_survives_its_killed_worker_and_ends_as_if_undisturbed(
     (evaluation,) = rows(database, Evaluation)
     stage = stages_of(database, evaluation.id)["float"]
     assert (evaluation.status, evaluation.attempt, stage.status) == ("running", 1, "pending"), "killed too late"
-    saved = read_tensors(Artifacts(tmp_path / "artifacts").checkpoint(stage.key))
+    saved = read_checkpoint(Artifacts(tmp_path / "artifacts").checkpoint(stage.key))
     assert saved is not None
     checkpointed = len(saved[1]["curve"])
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import scipy.stats
 from building import recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from qcore import FLOAT, Architecture, BitWidths, Recipe, Task, get_task
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
+from qcore.ranking import RankInterval
 from qcore.stages import NUMERICS_VERSION
-from searcher.leaderboard import Accuracy, Entry, search_leaderboard, task_leaderboard
-from searcher.request import SearchRequest, plan, resolve_recipe
+from searcher.leaderboard import Accuracy, Entry, order_agreement, search_leaderboard, task_leaderboard
+from searcher.named import resolve_recipe
+from searcher.plan import plan
+from searcher.request import SearchRequest
 from searcher.searches import create_search
 from searcher.tables import Evaluation, Stage
 
@@ -148,6 +152,8 @@ def test_the_mean_validation_accuracy_at_the_first_bit_widths_ranks(
         mean = means[entry.architecture]
         assert (entry.ranking_accuracy is None) == (mean is None)
         assert mean is None or entry.ranking_accuracy == pytest.approx(float(mean))
+        assert entry.ranking_accuracies == [board[entry.architecture][seed][0] for seed in entry.seeds]
+        assert entry.ranks.lowest <= entry.rank <= entry.ranks.highest
 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -213,6 +219,80 @@ def test_an_entry_holds_means_over_seeds_drop_and_seconds(database: Database) ->
     assert (entry.seeds, entry.evaluations, entry.diverged) == ([5, 9], [first, second], 0)
     assert (entry.architecture, entry.block, entry.depth, entry.width) == ("basic-L8-D5", "basic", 8, 5)
     assert entry.parameters == parameters(Architecture("basic", 8, 5).layers(TASK))
+
+
+def test_entries_of_several_seeds_have_t_intervals_and_the_ranks_they_leave(database: Database) -> None:
+    accuracies = {NAMES[0]: [90.0, 90.4], NAMES[1]: [80.0, 80.2, 80.4], NAMES[2]: [80.1]}
+    with database.write() as session:
+        for name, values in accuracies.items():
+            for seed, value in enumerate(values):
+                _store(session, name, {"W2A2": Result(value)}, seed=seed)
+        entries = _board(session)
+    reach = scipy.stats.t.ppf(0.975, 3) * ((0.08 + 0.08) / 3) ** 0.5
+    for entry in entries:
+        values = accuracies[entry.architecture]
+        assert entry.interval is not None
+        assert entry.interval.kind == "t"
+        mean = sum(values) / len(values)
+        expected = (mean - reach / len(values) ** 0.5, mean + reach / len(values) ** 0.5)
+        assert (entry.interval.low, entry.interval.high) == pytest.approx(expected)
+    assert [entry.ranks for entry in entries] == [RankInterval(1, 1), RankInterval(2, 3), RankInterval(2, 3)]
+
+
+def test_entries_of_one_seed_each_have_binomial_intervals_of_what_the_recipe_holds_out(database: Database) -> None:
+    request = SearchRequest(
+        task="digits",
+        parameter_budget=50_000,
+        architectures=NAMES[:2],
+        bit_widths=["W2A2"],
+        recipe={"float_part": {"validation_share": 0.1}},
+    )
+    planned = plan(request)
+    with database.write() as session:
+        for name, right in zip(NAMES, (130, 99), strict=False):
+            for used, held_out in ((RECIPE, 288), (planned.recipe, 144)):
+                _store(session, name, {"W2A2": Result(100 * right / held_out)}, recipe=used)
+        boards = {288: _board(session), 144: search_leaderboard(session, create_search(session, planned))}
+    for held_out, entries in boards.items():
+        for entry, right in zip(entries, (130, 99), strict=True):
+            expected = scipy.stats.binomtest(right, held_out).proportion_ci(0.95, method="wilson")
+            assert entry.interval is not None
+            assert entry.interval.kind == "binomial"
+            assert (entry.interval.low, entry.interval.high) == pytest.approx((100 * expected.low, 100 * expected.high))
+
+
+def test_diverged_entries_share_the_last_ranks_and_have_no_interval(sqlite_database: Database) -> None:
+    with sqlite_database.write() as session:
+        for seed, (stable, broken) in enumerate([(70.0, 99.0), (70.4, None), (70.2, 50.0)]):
+            _store(session, NAMES[0], {"W2A2": Result(stable)}, seed=seed)
+            _store(session, NAMES[1], {"W2A2": Result(broken)}, seed=seed)
+        _store(session, NAMES[2], {"W2A2": Result(None)})
+        entries = _board(session)
+    assert [entry.ranks for entry in entries] == [RankInterval(1, 1), RankInterval(2, 3), RankInterval(2, 3)]
+    assert [entry.interval is None for entry in entries] == [False, True, True]
+    # What a diverged architecture's other seeds got makes no one else's interval wider.
+    assert entries[0].interval is not None
+    assert entries[0].interval.high - 70.2 == pytest.approx(scipy.stats.t.ppf(0.975, 2) * 0.2 / 3**0.5)
+
+
+def test_a_metric_that_is_no_share_of_examples_has_no_interval_of_one_seed(sqlite_database: Database) -> None:
+    segmentation = replace(TASK, metric="mIOU")
+    with sqlite_database.write() as session:
+        for name, accuracy in zip(NAMES[:2], (80.0, 20.0), strict=True):
+            _store(session, name, {"W2A2": Result(accuracy)})
+        entries = task_leaderboard(session, segmentation, RECIPE, [W2A2])
+    assert [(entry.interval, entry.ranks) for entry in entries] == [(None, RankInterval(1, 2))] * 2
+
+
+def test_the_float_orders_agreement_is_kendalls_tau_of_validation_accuracies(sqlite_database: Database) -> None:
+    with sqlite_database.write() as session:
+        for name, in_float, ranked in zip(NAMES, (99.0, 98.0, 97.0, 96.0), (70.0, 80.0, 90.0, None), strict=False):
+            _store(session, name, {"float": Result(in_float, 10.0), "W2A2": Result(ranked, 10.0)})
+        entries = _board(session)
+    assert order_agreement(entries) == -1.0  # the diverged one has no place in the ranking order
+    assert order_agreement(entries[1:]) == -1.0
+    assert order_agreement(entries[2:]) is None
+    assert order_agreement([]) is None
 
 
 def test_there_is_no_drop_without_both_accuracies(sqlite_database: Database) -> None:

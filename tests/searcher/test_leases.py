@@ -23,6 +23,7 @@ from building import (
     stages_of,
     status_of,
     train_next_stage,
+    unproposed_candidates,
     work,
 )
 from sqlalchemy import select, text
@@ -31,7 +32,8 @@ from searcher import leases, results
 from searcher.database import database_now
 from searcher.events import lock_searches
 from searcher.leases import MOST_ATTEMPTS, Lease, LeaseLost
-from searcher.searches import cancel_search, propose, unproposed_candidates
+from searcher.proposals import propose
+from searcher.searches import cancel_search
 from searcher.tables import Evaluation
 
 if TYPE_CHECKING:

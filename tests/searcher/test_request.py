@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from qcore import Architecture, BitWidths, InvalidInput, Network, get_task
+from qcore import Architecture, BitWidths, InvalidInput, Network, describe, get_task
 from qcore.numerics import resolve_numerics
-from searcher.request import SearchRequest, parse_bit_widths, plan, recipe_from_text
+from searcher.budgets import Budgets
+from searcher.named import parse_bit_widths, recipe_from_text
+from searcher.plan import plan
+from searcher.request import SearchRequest
 
 DIGITS = get_task("digits")
 SHORT, PAPER = (resolve_numerics(DIGITS.recipe(name), DIGITS, "cpu") for name in ("short", "paper"))
@@ -34,7 +38,7 @@ def test_task_and_budget_are_enough() -> None:
     assert planned.recipe == SHORT
     assert [str(bits) for bits in planned.bit_widths] == ["W2A2", "W2AF", "WFA2"]
     assert (planned.seeds, planned.engine, planned.max_evaluations) == ((0,), "optuna", None)
-    assert planned.parameter_budget == 20_000
+    assert planned.budgets == Budgets(20_000, None, None, BitWidths(2, 2), SHORT.retraining.quantizers)
     assert {candidate.block for candidate in planned.candidates} == {"basic", "preact", "depthwise"}
 
 
@@ -49,8 +53,10 @@ def test_a_plan_keeps_what_was_asked_in_its_order() -> None:
     assert (planned.seeds, planned.max_evaluations) == ((7, 2), 3)
 
 
-@pytest.mark.parametrize("field", ["parameter_budget", "max_evaluations"])
-@pytest.mark.parametrize("value", [True, 5000.0, 5000.5, "5000", 0, -1, 10**8 + 1, 10**400, float("inf"), [5000]])
+@pytest.mark.parametrize(
+    "field", ["parameter_budget", "model_bytes_budget", "bit_operations_budget", "max_evaluations"]
+)
+@pytest.mark.parametrize("value", [True, 5000.0, 5000.5, "5000", 0, -1, 10**15 + 1, 10**400, float("inf"), [5000]])
 def test_a_number_of_another_type_or_out_of_range_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValidationError) as refused:
         _request(**{field: value})
@@ -65,7 +71,7 @@ def test_a_list_of_numbers_holds_nothing_else(field: str, value: object) -> None
     assert [error["loc"] for error in refused.value.errors()] == [(field, 1)]
 
 
-@pytest.mark.parametrize("text", ["true", "5000.0", '"5000"', "5e3", "null", "0", "-5"])
+@pytest.mark.parametrize("text", ["true", "5000.0", '"5000"', "5e3", "0", "-5"])
 def test_json_numbers_are_as_strict(text: str) -> None:
     with pytest.raises(ValidationError):
         SearchRequest.model_validate_json(f'{{"task": "digits", "parameter_budget": {text}}}')
@@ -82,7 +88,6 @@ def test_the_bounds_themselves_are_taken() -> None:
         ({"task": 5}, ("task",)),
         ({"task": None}, ("task",)),
         ({"task": "d" * 65}, ("task",)),
-        ({"parameter_budget": None}, ("parameter_budget",)),
         ({"engine": "random"}, ("engine",)),
         ({"engine": None}, ("engine",)),
         ({"bit_widths": "W2A2"}, ("bit_widths",)),
@@ -114,12 +119,38 @@ def test_a_field_that_is_unknown_or_of_another_form_is_refused(
     assert [error["loc"] for error in refused.value.errors()] == [location]
 
 
-@pytest.mark.parametrize("missing", ["task", "parameter_budget"])
-def test_task_and_budget_are_required(missing: str) -> None:
-    fields = {"task": "digits", "parameter_budget": 20_000}
-    del fields[missing]
-    with pytest.raises(ValidationError, match=missing):
-        SearchRequest(**fields)
+def test_a_task_is_required() -> None:
+    with pytest.raises(ValidationError, match="task"):
+        SearchRequest(parameter_budget=20_000)
+
+
+def test_at_least_one_budget_is_required() -> None:
+    refused = _refusal(parameter_budget=None)
+    assert refused.field == "parameter_budget"
+    assert refused.problem == "is missing, and so are model_bytes_budget and bit_operations_budget"
+    assert plan(_request(parameter_budget=None, bit_operations_budget=10**6)).candidates
+
+
+def test_bytes_and_bit_operations_are_counted_at_the_first_bit_widths() -> None:
+    budgets = {"parameter_budget": None, "model_bytes_budget": 8000, "bit_operations_budget": 10**8}
+    at_2_bits, at_8_bits = (
+        plan(_request(**budgets, bit_widths=names, blocks=["basic"], depths=[8]))
+        for names in (["W2A2", "W8A8"], ["W8A8", "W2A2"])
+    )
+    assert at_8_bits.budgets == replace(at_2_bits.budgets, bit_widths=BitWidths(8, 8))
+    (wide,), (narrow,) = at_2_bits.candidates, at_8_bits.candidates
+    assert wide.width > narrow.width
+    for architecture in (wide, replace(wide, width=wide.width + 1)):
+        fits = describe(architecture, DIGITS).model_bytes["W2A2"] <= 8000
+        assert fits == (architecture == wide)
+
+
+def test_bytes_are_counted_with_the_recipes_quantizers() -> None:
+    exact = describe(Architecture("basic", 8, 8), DIGITS).model_bytes["W2A2"]
+    fields = {"parameter_budget": None, "model_bytes_budget": exact, "blocks": ["basic"], "depths": [8]}
+    float_ends = {"retraining": {"quantizers": {"first_last_weight_bits": None}}}
+    (wide,), (narrow,) = (plan(_request(**fields, recipe=recipe)).candidates for recipe in (None, float_ends))
+    assert (wide.width, narrow.width) == (8, 7)
 
 
 def test_a_request_cannot_be_changed() -> None:
@@ -143,6 +174,8 @@ def test_a_request_cannot_be_changed() -> None:
         ({"bit_widths": [""]}, "bit_widths", "", "2 to 8 bits"),
         ({"blocks": ["vgg"]}, "blocks", "vgg", "use basic"),
         ({"parameter_budget": 10}, "parameter_budget", 10, "use at least 2965"),
+        ({"model_bytes_budget": 10}, "model_bytes_budget", 10, "use at least 1432 (basic-L8-D3)"),
+        ({"bit_operations_budget": 10}, "bit_operations_budget", 10, "use at least 220416 (basic-L8-D3)"),
         ({"recipe": "long"}, "recipe", "long", "use one of short, paper"),
         ({"recipe": {"name": 5}}, "recipe.name", 5, "short"),
         ({"recipe": {"name": "long"}}, "recipe", "long", "use one of short, paper"),
@@ -295,7 +328,7 @@ def test_a_number_too_large_to_be_finite_is_refused_under_its_settings_name() ->
 
 def test_more_candidates_than_can_be_searched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"task": "rings", "parameter_budget": 10**8, "depths": list(range(3, 35)), "widths": list(range(3, 103))}
-    monkeypatch.setattr("searcher.request.MOST_CANDIDATES", 3200)
+    monkeypatch.setattr("searcher.plan.MOST_CANDIDATES", 3200)
     refused = _refusal(**fields)
     assert (refused.field, refused.value) == ("widths", 6400)
     assert "3200" in refused.remedy

@@ -13,16 +13,17 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine, inspect, text
+from sqlalchemy import MetaData, create_engine, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 import searcher
 from qcore import InvalidInput
 from searcher.database import Database
 from searcher.schema import require_current, upgrade
-from searcher.tables import Base
+from searcher.tables import Base, Candidate, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import URL
 
@@ -68,12 +69,12 @@ def _tables(database: Database) -> set[str]:
     return set(inspect(database.engine).get_table_names())
 
 
-def _downgrade(database: Database) -> None:
+def _migrate(database: Database, way: Callable[[Config, str], None], revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(searcher.__file__).parents[1] / "migrations"))
-    with database.engine.begin() as connection:
+    with database.migrate() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        way(config, revision)
 
 
 def _set_revision(database: Database, revision: str) -> None:
@@ -101,11 +102,62 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
 
 def test_downgrading_takes_every_table_away_and_upgrading_brings_them_back(fresh: Database) -> None:
     upgrade(fresh)
-    _downgrade(fresh)
+    _migrate(fresh, command.downgrade, "base")
     assert _tables(fresh) <= {"alembic_version"}
     upgrade(fresh)
     require_current(fresh)
     assert _differences(fresh, Base.metadata) == []
+
+
+SEARCH_OF_REVISION_2 = """
+INSERT INTO searches (status, task, task_version, numerics_version, parameter_budget, bit_widths, seeds, engine,
+    max_evaluations, recipe, float_recipe_hash, retraining_recipe_hash, created_at, ended_at)
+VALUES ('finished', 'digits', '1', 3, 20000, '["W2A2"]', '[0, 1]', 'optuna', NULL, '{}', 'f', 'r', 1700000000.25, NULL)
+"""
+SEARCH_WITHOUT_PARAMETER_BUDGET = """
+INSERT INTO searches (status, task, task_version, numerics_version, bit_widths, seeds, engine, rungs, recipe,
+    float_recipe_hash, retraining_recipe_hash, created_at)
+VALUES ('finished', 'digits', '1', 3, '["W2A2"]', '[0, 1]', 'optuna', '[]', '{}', 'f', 'r', 1700000000.25)
+"""
+CANDIDATE_OF_REVISION_2 = """
+INSERT INTO candidates (search_id, architecture, block, depth, width, parameters)
+VALUES (1, 'basic-L8-D3', 'basic', 8, 3, 2965)
+"""
+
+
+def test_searches_of_before_there_were_other_budgets_are_kept(fresh: Database) -> None:
+    _migrate(fresh, command.upgrade, "0002")
+    with fresh.write() as session:
+        session.execute(text(SEARCH_OF_REVISION_2))
+        session.execute(text(CANDIDATE_OF_REVISION_2))
+    upgrade(fresh)
+    with fresh.write() as session:
+        (search,) = session.scalars(select(Search)).all()
+        assert (search.id, search.status, search.seeds, search.created_at) == (1, "finished", [0, 1], 1700000000.25)
+        assert (search.parameter_budget, search.model_bytes_budget, search.bit_operations_budget) == (
+            20_000,
+            None,
+            None,
+        )
+        assert (search.sampler, search.rungs, search.max_seeds, search.priority) == ("tpe", [], 1, 0)
+        assert [each.search_id for each in session.scalars(select(Candidate))] == [1]
+        session.execute(text(SEARCH_WITHOUT_PARAMETER_BUDGET))
+    assert _differences(fresh, Base.metadata) == []
+    with fresh.read() as session:
+        assert session.scalars(select(Search.id).order_by(Search.id)).all() == [1, 2]
+    with pytest.raises(IntegrityError), fresh.write() as session:
+        session.execute(text(CANDIDATE_OF_REVISION_2.replace("1,", "3,")))
+
+
+def test_a_search_without_a_parameter_budget_may_be_downgraded(fresh: Database) -> None:
+    upgrade(fresh)
+    with fresh.write() as session:
+        session.execute(text(SEARCH_WITHOUT_PARAMETER_BUDGET))
+        session.execute(text(CANDIDATE_OF_REVISION_2))
+    _migrate(fresh, command.downgrade, "0002")
+    with fresh.read() as session:
+        assert session.execute(text("SELECT id, parameter_budget FROM searches")).all() == [(1, 100_000_000)]
+        assert session.execute(text("SELECT search_id FROM candidates")).all() == [(1,)]
 
 
 UPGRADE_WHEN_TOLD = """

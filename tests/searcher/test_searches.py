@@ -21,6 +21,7 @@ from building import (
     stages_of,
     status_of,
     train_next_stage,
+    unproposed_candidates,
     work,
     work_all,
 )
@@ -31,9 +32,10 @@ from qcore.cost import parameters
 from searcher import leases, results
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import LeaseLost
+from searcher.next_proposal import propose_next
 from searcher.progress import Progress, candidates_of, progress
-from searcher.proposals import propose_next
-from searcher.searches import cancel_search, evaluations_left, get_search, list_searches, settle, unproposed_candidates
+from searcher.searches import cancel_search, get_search, list_searches, settle
+from searcher.situation import evaluations_left
 from searcher.tables import Candidate, CurvePoint, Evaluation, Event, Proposal, Search, Stage
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def test_creating_stores_the_search_its_candidates_and_an_event(database: Databa
         search = get_search(session, search_id)
         assert search is not None
         assert (search.status, search.task, search.task_version) == ("running", "digits", "1")
+        assert (search.model_bytes_budget, search.bit_operations_budget) == (None, None)
         assert (search.parameter_budget, search.max_evaluations, search.engine) == (50_000, 7, "optuna")
         assert (search.seeds, search.bit_widths) == ([4, 2], ["W2A2", "W4AF"])
         assert search.created_at > 1.6e9
@@ -79,6 +82,15 @@ def test_creating_stores_the_search_its_candidates_and_an_event(database: Databa
     (event,) = rows(database, Event, search_id=search_id)
     assert (event.kind, event.data) == ("search_created", {"candidates": 5})
     assert rows(database, Evaluation) == []
+
+
+def test_every_budget_is_stored_and_none_is_required(database: Database) -> None:
+    search_id = post(database, parameter_budget=None, model_bytes_budget=4000, bit_operations_budget=10**15)
+    (search,) = rows(database, Search, id=search_id)
+    assert (search.parameter_budget, search.model_bytes_budget, search.bit_operations_budget) == (None, 4000, 10**15)
+    assert [each.width for each in rows(database, Candidate)] == [
+        each.width for each in search_plan(parameter_budget=None, model_bytes_budget=4000).candidates
+    ]
 
 
 def test_proposing_queues_an_evaluation_per_seed_with_its_stages(database: Database) -> None:
@@ -570,7 +582,7 @@ def test_candidates_come_with_the_evaluations_proposed_for_them(database: Databa
     propose_candidates(database, search_id, most=1)
     with database.read() as session:
         listed = candidates_of(session, session.get_one(Search, search_id))
-    assert [(candidate.width, [each.seed for each, _ in found]) for candidate, found in listed] == [
+    assert [(candidate.width, [each.evaluation.seed for each in found]) for candidate, found in listed] == [
         (3, [1, 5]),
         (4, []),
     ]

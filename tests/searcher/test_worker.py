@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -14,18 +15,23 @@ import numpy as np
 import pytest
 from building import claim, end_lease, kinds, post, recipe, rows, stages_of, status_of
 from PIL import Image
+from sqlalchemy import update
 from working import MOST_SECONDS, Results, new_worker, run_to_end, stored_results, wait_until, worker_settings
 
 from qcore import Architecture, BitWidths, evaluate, get_task
-from qcore.checkpoints import read_tensors
+from qcore.checkpoints import from_bytes, read_checkpoint
 from searcher import results
+from searcher.artifacts import Artifacts, network_file
 from searcher.database import Database
 from searcher.execution import Executor
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import Lease
+from searcher.plan import plan
 from searcher.progress import progress
-from searcher.request import SearchRequest, plan
-from searcher.searches import create_search, search_recipe
+from searcher.request import SearchRequest
+from searcher.retention import collect_garbage
+from searcher.searches import create_search
+from searcher.situation import search_recipe
 from searcher.tables import CurvePoint, Evaluation, Event, MissingData, Search, Stage
 from searcher.tables import Worker as WorkerRow
 from searcher.worker import Worker
@@ -107,18 +113,18 @@ def test_a_result_implies_its_network_and_leaves_no_checkpoint(
 ) -> None:
     post(sqlite_database, **TINY)
     artifacts = worker_settings(tmp_path).artifacts
-    there: list[bool] = []
+    there: list[bytes] = []
     real = results.accept_stage
 
     def accept_stage(session: Any, lease: Any, stage_id: int, **values: Any) -> None:
-        there.append(artifacts.network(session.get_one(Stage, stage_id).key).is_file())
+        there.append(artifacts.read_network(session.get_one(Stage, stage_id).key, values["network_digest"]))
         real(session, lease, stage_id, **values)
 
     monkeypatch.setattr(results, "accept_stage", accept_stage)
     run_to_end(new_worker(sqlite_database, tmp_path))
-    assert there == [True, True]
-    for stage in rows(sqlite_database, Stage):
-        saved = read_tensors(artifacts.network(stage.key))
+    for stage, content in zip(rows(sqlite_database, Stage), there, strict=True):
+        assert artifacts.read_network(stage.key, stage.network_digest) == content
+        saved = from_bytes(content)
         assert saved is not None
         assert (saved[1]["stage"], saved[1]["architecture"]) == (stage.key, "basic-L8-D3")
         assert saved[0]["stem_conv.weight"].shape == (3, 1, 3, 3)
@@ -137,7 +143,7 @@ def test_every_result_says_where_it_came_from(sqlite_database: Database, tmp_pat
         assert {"numerics", "revision"} <= found.keys()
 
 
-@pytest.mark.parametrize("damage", ["deleted", "truncated"])
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "one bit", "another network"])
 def test_a_float_network_that_is_gone_is_trained_again_without_a_second_result(
     sqlite_database: Database, tmp_path: Path, damage: str
 ) -> None:
@@ -146,23 +152,99 @@ def test_a_float_network_that_is_gone_is_trained_again_without_a_second_result(
     run_to_end(worker)
     (evaluation,) = rows(sqlite_database, Evaluation)
     before = stages_of(sqlite_database, evaluation.id)["float"]
-    network = worker_settings(tmp_path).artifacts.network(before.key)
+    network = tmp_path / "artifacts" / network_file(before.key, before.network_digest)
     content = network.read_bytes()
     if damage == "deleted":
         network.unlink()
-    else:
+    elif damage == "truncated":
         network.write_bytes(content[: len(content) // 2])
+    elif damage == "one bit":
+        network.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:  # as if it had been trained on another kind of machine, to other bytes, and then was lost
+        network.unlink()
+        with sqlite_database.write() as session:
+            session.execute(update(Stage).where(Stage.id == before.id).values(network_digest="0" * 64))
     later = post(sqlite_database, **TINY, bit_widths=["W4A4"])
     run_to_end(worker)
     assert status_of(sqlite_database, later) == "finished"
     assert network.read_bytes() == content
     after = stages_of(sqlite_database, evaluation.id)["float"]
     assert (after.id, after.ended_at, after.provenance) == (before.id, before.ended_at, before.provenance)
+    assert after.network_digest == before.network_digest
     told = [event.data["bit_widths"] for event in rows(sqlite_database, Event, search_id=later, kind="stage_ended")]
     assert told == ["W4A4"]
     used = _recipe_of(sqlite_database, search_id)
     assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
     assert list((tmp_path / "artifacts/checkpoints").iterdir()) == []
+
+
+def test_a_float_network_that_an_earlier_release_stored_by_key_is_retrained_from(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_id = post(sqlite_database, **TINY)
+    worker = new_worker(sqlite_database, tmp_path)
+    run_to_end(worker)
+    artifacts = worker_settings(tmp_path).artifacts
+    for stage in rows(sqlite_database, Stage):
+        artifacts.write(network_file(stage.key, None), artifacts.read_network(stage.key, stage.network_digest))
+        artifacts.remove(network_file(stage.key, stage.network_digest))
+    with sqlite_database.write() as session:
+        session.execute(update(Stage).values(network_digest=None))
+    recorded = _recorder(monkeypatch, lambda *_: None)
+    post(sqlite_database, **TINY, bit_widths=["W4A4"])
+    run_to_end(worker)
+    assert recorded == [("W4A4", 1)]
+    used = _recipe_of(sqlite_database, search_id)
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-9] + b"\xff" * 9])
+def test_a_damaged_checkpoint_starts_its_stage_afresh(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    search_id = post(sqlite_database, **TINY | {"recipe": recipe(3, 1)})
+    first = new_worker(sqlite_database, tmp_path)
+    recorded = _recorder(monkeypatch, lambda _, epoch: first.stop() if epoch == 2 else None)
+    first.run()
+    (checkpoint,) = (tmp_path / "artifacts/checkpoints").iterdir()
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    run_to_end(new_worker(sqlite_database, tmp_path))
+    assert recorded == [("float", epoch) for epoch in (1, 2, 1, 2, 3)] + [("W2A2", 1)]
+    assert status_of(sqlite_database, search_id) == "finished"
+    used = _recipe_of(sqlite_database, search_id)
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2"], used)
+
+
+@pytest.mark.parametrize("kind", ["memory", "s3"])
+def test_a_store_behind_a_url_serves_a_search_as_a_folder_does(
+    sqlite_database: Database,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    location = "memory://quantrank/store" if kind == "memory" else request.getfixturevalue("bucket")
+    search_id = post(sqlite_database, **TINY)
+    artifacts = Artifacts(location)
+    for _ in range(2):  # the second worker, as on another host, finds what the first one stored
+        worker = Worker(sqlite_database, replace(worker_settings(tmp_path), artifacts=Artifacts(location)))
+        run_to_end(worker)
+        later = post(sqlite_database, **TINY, bit_widths=["W4A4"])
+    used = _recipe_of(sqlite_database, search_id)
+    assert status_of(sqlite_database, later) == "finished"
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
+    stages = rows(sqlite_database, Stage)
+    assert all(artifacts.read_network(each.key, each.network_digest) for each in stages)
+    networks = {network_file(each.key, each.network_digest) for each in stages}
+    assert {file.name for file in artifacts.files()} == networks
+    assert not (tmp_path / "artifacts").exists()
+
+    artifacts.write_network(b"an orphan")
+    assert collect_garbage(sqlite_database, artifacts, older_than_seconds=0.0) == []
+    two_hours_on = time.time() + 7200.0
+    monkeypatch.setattr(time, "time", lambda: two_hours_on)
+    assert [each.size for each in collect_garbage(sqlite_database, artifacts, older_than_seconds=0.0)] == [9]
+    assert {file.name for file in artifacts.files()} == networks
 
 
 def test_a_worker_without_the_data_hands_the_evaluation_back_and_says_once_what_it_lacks(
@@ -332,7 +414,7 @@ def test_a_stopped_worker_hands_its_evaluation_back_and_another_continues_it(
     assert recorded[-1] == stop_at
     stage = stages_of(sqlite_database, evaluation.id)[stop_at[0]]
     assert (stage.status, stage.epochs_done) == ("pending", stop_at[1])
-    saved = read_tensors(worker_settings(tmp_path).artifacts.checkpoint(stage.key))
+    saved = read_checkpoint(worker_settings(tmp_path).artifacts.checkpoint(stage.key))
     assert saved is not None
     assert len(saved[1]["curve"]) == stop_at[1]
 

@@ -16,8 +16,8 @@ from qcore.devices import usable_cores
 from qcore.provenance import versions
 from searcher import leases, results, workers
 from searcher.database import database_now
+from searcher.next_proposal import propose_next
 from searcher.progress import progress
-from searcher.proposals import propose_next
 from searcher.results import OtherRelease
 from searcher.tables import Evaluation, MissingData, Proposal, Search, Stage, Worker
 
@@ -121,9 +121,9 @@ def test_evaluations_of_a_task_whose_data_a_worker_lacks_go_to_others(database: 
 def test_a_worker_proposes_nothing_for_a_search_that_it_could_not_train(database: Database) -> None:
     post(database)
     _lacks(database, "poor")
-    assert not propose_next(database, "poor")
+    assert not propose_next(database, worker_id="poor")
     assert rows(database, Proposal) == []
-    assert propose_next(database, "rich")
+    assert propose_next(database, worker_id="rich")
     assert len(rows(database, Proposal)) == 1
 
 
@@ -170,7 +170,7 @@ def test_evaluations_of_another_release_are_left_to_its_workers(database: Databa
     assert not _claims(database, "one")
     told = "no worker is of the release it was posted with (numerics version -1)"
     assert _waits_for(database, search_id) == told
-    assert not propose_next(database, "one")
+    assert not propose_next(database, worker_id="one")
     assert rows(database, MissingData) == []  # others of its task may well be for this release
     _change(database, "one", versions=versions() | {"numerics": -1})
     assert _waits_for(database, search_id) is None
@@ -181,7 +181,7 @@ def test_a_search_over_another_version_of_a_task_is_left_to_others_who_are_told_
     _register(database, "one")
     with database.write() as session:
         session.execute(update(Search).values(task_version="99"))
-    assert not propose_next(database, "one")
+    assert not propose_next(database, worker_id="one")
     told = _waits_for(database, search_id)
     assert told is not None
     assert "'digits' version 99 is not what this release trains; run the same release" in told

@@ -12,8 +12,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from qcore import TASKS
-from searcher import tables
+from searcher import leases, results, tables
 from searcher.database import Database
+from searcher.plan import plan
+from searcher.proposals import propose
+from searcher.request import SearchRequest
 from service.app import create_app
 from service.output import print_leaderboard
 from service.settings import Settings
@@ -61,6 +64,32 @@ def test_candidates_are_all_within_the_budget_and_described(client: TestClient) 
     assert all(each["evaluations"] == [] for each in candidates)
 
 
+def test_candidates_are_within_budgets_of_bytes_and_bit_operations(client: TestClient) -> None:
+    body = {"task": "digits", "model_bytes_budget": 8192, "bit_operations_budget": 1_800_000, "bit_widths": ["W4A4"]}
+    search = client.post("/search", json=body).json()
+    candidates = client.get(search["links"]["candidates"]).json()["candidates"]
+    page = client.get(search["links"]["page"]).text
+
+    budgets = [f"{cost}_budget" for cost in ("parameter", "model_bytes", "bit_operations")]
+    assert [search[budget] for budget in budgets] == [None, 8192, 1_800_000]
+    assert len(candidates) == search["progress"]["candidates"] > 1
+    assert all(each["costs"]["model_bytes"]["W4A4"] <= 8192 for each in candidates)
+    assert all(each["costs"]["bit_operations"]["W4A4"] <= 1_800_000 for each in candidates)
+    assert f"Search {search['id']}: digits, at most 8 KiB and 1.8 million bit operations at W4A4" in page
+    assert "<td>8 KiB and 1.8 million bit operations at W4A4</td>" in page
+
+
+def test_the_description_of_the_api_says_what_the_budgets_are(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["SearchRequest"]
+
+    assert schema["required"] == ["task"]
+    assert "At least one" in schema["properties"]["parameter_budget"]["description"]
+    assert "first bit widths" in schema["properties"]["model_bytes_budget"]["description"]
+    assert "first bit widths" in schema["properties"]["bit_operations_budget"]["description"]
+    for example in schema["examples"]:
+        plan(SearchRequest(**example))
+
+
 def test_named_architectures_are_the_candidates_and_keep_their_names(client: TestClient) -> None:
     names = ["mobilenetv2-x0.05", "resnet20"]
     body = {"task": "digits", "parameter_budget": 300_000, "architectures": names}
@@ -97,6 +126,74 @@ def test_a_cancelled_search_stays_cancelled(client: TestClient) -> None:
     assert cancelled["status"] == "cancelled"
     assert cancelled["ended_at"] is not None
     assert client.post(search["links"]["cancel"]).json() == cancelled
+
+
+STRATEGY = {
+    "sampler": "gp",
+    "rungs": [0.1, 0.3],
+    "promoted_share": 0.5,
+    "max_seeds": 4,
+    "top": 2,
+    "indifference_margin": 0.2,
+    "max_evaluations": 20,
+    "time_limit_s": 3600.0,
+    "target_accuracy": 99.0,
+    "priority": 7,
+}
+
+
+def test_a_search_shows_how_it_goes_about_it(client: TestClient) -> None:
+    search = client.post("/search", json={**BODY, **STRATEGY}).json()
+
+    shown = {name: search[name] for name in STRATEGY if name != "rungs"}
+    assert shown == {name: value for name, value in STRATEGY.items() if name != "rungs"}
+    assert [rung["name"] for rung in search["rungs"]] == ["short x0.1", "short x0.3"]
+    assert client.get(search["links"]["self"]).json() == search
+    empty = client.get(search["links"]["leaderboard"], params={"rung": 1}).json()
+    assert (empty["recipe"]["name"], empty["bit_widths"], empty["entries"]) == ("short x0.3", ["W2A2"], [])
+
+
+def test_a_rung_that_a_search_does_not_have_is_refused(client: TestClient) -> None:
+    search = client.post("/search", json={**BODY, "rungs": [0.1]}).json()
+    plain = client.post("/search", json=BODY).json()
+
+    answers = [client.get(each["links"]["leaderboard"], params={"rung": 1}) for each in (search, plain)]
+
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert "has rungs 0 to 0" in answers[0].json()["detail"]
+    assert "has no rungs" in answers[1].json()["detail"]
+
+
+def test_limits_of_a_search_can_be_changed(client: TestClient) -> None:
+    search = client.post("/search", json={**BODY, "max_evaluations": 3}).json()
+
+    extended = client.post(search["links"]["extend"], json={"max_evaluations": 5, "target_accuracy": 90.0}).json()
+    freed = client.post(search["links"]["extend"], json={"max_evaluations": None}).json()
+
+    assert (extended["max_evaluations"], extended["target_accuracy"], extended["status"]) == (5, 90.0, "running")
+    assert (freed["max_evaluations"], freed["target_accuracy"]) == (None, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [({"max_evaluations": 0}, "max_evaluations"), ({"time_limit_s": -1}, "time_limit_s"), ({"seeds": [1]}, "seeds")],
+)
+def test_limits_that_are_none_are_refused(client: TestClient, limits: dict[str, Any], field: str) -> None:
+    search = client.post("/search", json=BODY).json()
+
+    answer = client.post(search["links"]["extend"], json=limits)
+
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert client.get(search["links"]["self"]).json() == search
+
+
+def test_a_cancelled_search_is_not_extended_nor_one_that_is_not_there(client: TestClient) -> None:
+    search = client.post("/search", json=BODY).json()
+    client.post(search["links"]["cancel"])
+
+    assert client.post(search["links"]["extend"], json={"max_evaluations": 9}).status_code == 422
+    assert client.post("/searches/9999/extend", json={"max_evaluations": 9}).status_code == 404
 
 
 def test_events_end_with_the_search_and_resume_after_the_last_seen(client: TestClient) -> None:
@@ -137,6 +234,15 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "parameter_budget": 2e4}, "parameter_budget"),
     ({**BODY, "parameter_budget": True}, "parameter_budget"),
     ({**BODY, "parameter_budget": None}, "parameter_budget"),
+    ({"task": "digits", "model_bytes_budget": None, "bit_operations_budget": None}, "parameter_budget"),
+    ({**BODY, "model_bytes_budget": 0}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 4e3}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 10**9}, "model_bytes_budget"),
+    ({**BODY, "model_bytes_budget": 100}, "model_bytes_budget"),
+    ({**BODY, "bit_operations_budget": "9"}, "bit_operations_budget"),
+    ({**BODY, "bit_operations_budget": 10**16}, "bit_operations_budget"),
+    ({**BODY, "bit_operations_budget": 1000}, "bit_operations_budget"),
+    ({**BODY, "architectures": ["basic-L8-D3"], "model_bytes_budget": 100}, "architectures"),
     ({**BODY, "bit_widths": ["W2A2", "W3B1"]}, "bit_widths"),
     ({**BODY, "bit_widths": ["W1A2"]}, "bit_widths"),
     ({**BODY, "bit_widths": ["float"]}, "bit_widths"),
@@ -152,6 +258,18 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({**BODY, "architectures": ["basic-L8-D3"], "depths": [8]}, "depths"),
     ({**BODY, "engine": "magic"}, "engine"),
     ({**BODY, "max_evaluations": 0}, "max_evaluations"),
+    ({**BODY, "sampler": "cma"}, "sampler"),
+    ({**BODY, "minimize": "latency"}, "minimize"),
+    ({**BODY, "minimize": "parameters", "sampler": "grid"}, "minimize"),
+    ({**BODY, "rungs": [1.0]}, "rungs.0"),
+    ({**BODY, "rungs": [0.3, 0.1]}, "rungs"),
+    ({**BODY, "promoted_share": 1.0}, "promoted_share"),
+    ({**BODY, "seeds": [0, 1], "max_seeds": 1}, "max_seeds"),
+    ({**BODY, "top": 0}, "top"),
+    ({**BODY, "indifference_margin": -1.0}, "indifference_margin"),
+    ({**BODY, "time_limit_s": 0}, "time_limit_s"),
+    ({**BODY, "target_accuracy": 101}, "target_accuracy"),
+    ({**BODY, "priority": 1000}, "priority"),
     ({**BODY, "seeds": [-1]}, "seeds.0"),
     ({**BODY, "seeds": [1, 1]}, "seeds"),
     ({**BODY, "recipe": "long"}, "recipe"),
@@ -199,6 +317,68 @@ def test_a_forgotten_content_type_is_named(client: TestClient) -> None:
 
     assert answer.status_code == 422
     assert "content-type: application/json" in answer.json()["errors"][0]["remedy"]
+
+
+def play_worker(database: Database, search: dict[str, Any], accuracies: dict[str, dict[str, float]]) -> None:
+    """Ends every evaluation of a search at these accuracies by bit widths and architecture, a quarter more a seed."""
+    with database.write() as session:
+        posted = session.get_one(tables.Search, search["id"])
+        for candidate in session.scalars(select(tables.Candidate).filter_by(search_id=posted.id)).all():
+            propose(session, posted, candidate)
+        while lease := leases.claim(session, "worker", 1000.0):
+            evaluation = session.get_one(tables.Evaluation, lease.evaluation_id)
+            while stage := results.next_stage(session, lease):
+                value = accuracies[str(stage.plan.bit_widths)][evaluation.architecture] + evaluation.seed / 4
+                results.accept_stage(
+                    session,
+                    lease,
+                    stage.stage_id,
+                    status="done",
+                    validation_accuracy=value,
+                    test_accuracy=value - 1,
+                    train_seconds=1.0,
+                    provenance={},
+                )
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_leaderboard_says_how_sure_it_is(
+    client: TestClient, database: Database, capsys: pytest.CaptureFixture[str], seeds: list[int]
+) -> None:
+    names = ["basic-L8-D3", "basic-L8-D4", "basic-L8-D5"]
+    body = {**BODY, "architectures": names, "bit_widths": ["W2A2"], "seeds": seeds}
+    search = client.post("/search", json=body).json()
+    accuracies = {"float": (98.0, 97.0, 99.0), "W2A2": (95.0, 94.9, 60.0)}
+    play_worker(database, search, {bits: dict(zip(names, each, strict=True)) for bits, each in accuracies.items()})
+
+    board = client.get(search["links"]["leaderboard"]).json()
+    page = client.get(search["links"]["page"]).text
+    print_leaderboard("digits", board)
+    printed = capsys.readouterr().out
+
+    first, _, last = board["entries"]
+    assert (board["validation_examples"], board["order_agreement"]) == (288, pytest.approx(-1 / 3))
+    assert {entry["interval"]["kind"] for entry in board["entries"]} == {"t" if len(seeds) > 1 else "binomial"}
+    assert first["ranking_accuracies"] == [95.0 + seed / 4 for seed in seeds]
+    assert [first["ranks"], last["ranks"]] == [{"lowest": 1, "highest": 2}, {"lowest": 3, "highest": 3}]
+    for shown in (page, printed):
+        assert f"{first['interval']['low']:.1f}–{first['interval']['high']:.1f}" in shown
+        assert "1–2" in shown
+        assert ("variance pooled over networks" if len(seeds) > 1 else "on 288 validation examples") in shown
+        assert "Kendall's tau between the float and the W2A2 order: -0.33" in shown
+
+
+def test_a_leaderboard_of_one_has_no_order_to_agree_with(
+    client: TestClient, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = client.post("/search", json={**BODY, "architectures": ["basic-L8-D3"], "bit_widths": ["W2A2"]}).json()
+    play_worker(database, search, {bits: {"basic-L8-D3": 90.0} for bits in ("float", "W2A2")})
+
+    board = client.get(search["links"]["leaderboard"]).json()
+    print_leaderboard("digits", board)
+
+    assert board["order_agreement"] is None
+    assert "tau" not in client.get(search["links"]["page"]).text + capsys.readouterr().out
 
 
 def test_a_changed_recipe_has_a_leaderboard_of_its_own_that_says_what_is_changed(

@@ -58,6 +58,40 @@ def test_candidates_are_the_widest_within_the_budget(capsys: pytest.CaptureFixtu
     assert len({(each["block"], each["depth"]) for each in found}) == len(found) == 21
 
 
+def test_candidates_are_within_budgets_of_bytes_and_bit_operations(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["candidates", "--task", "digits", "--bit-widths", "W4A4,W2A2"]
+    budgets = ["--model-bytes-budget", "8192", "--bit-operations-budget", "1800000"]
+    found = printed(capsys, *arguments, *budgets)
+    larger = printed(capsys, *arguments, *budgets[:2])
+
+    assert all(each["model_bytes"]["W4A4"] <= 8192 for each in [*found, *larger])
+    assert all(each["bit_operations"]["W4A4"] <= 1_800_000 for each in found)
+    assert any(each["bit_operations"]["W4A4"] > 1_800_000 for each in larger)
+    assert main([*arguments, *budgets]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Candidates for digits within 8 KiB and 1.8 million bit operations at W4A4\n")
+    costs = found[0]["parameters"], found[0]["bit_operations"]["W4A4"], found[0]["model_bytes"]["W4A4"]
+    assert all(f"{cost:,}" in shown for cost in costs)
+
+
+def test_costs_are_those_of_the_recipes_quantizers_as_in_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    at_8_bits = json.dumps({"retraining": {"quantizers": {"first_last_weight_bits": 8}}})
+    budget = ["candidates", "--task", "rings", "--blocks", "plain", "--depths", "4", "--model-bytes-budget", "4000"]
+    (own,) = printed(capsys, *budget)
+    (other,) = printed(capsys, *budget, "--recipe", at_8_bits)
+
+    assert own["width"] < other["width"]
+    described = ["describe", other["architecture"], "--task", "rings"]
+    assert printed(capsys, *described, "--recipe", at_8_bits)["model_bytes"] == other["model_bytes"]
+    assert printed(capsys, *described)["model_bytes"]["W2A2"] > 4000
+
+
+def test_a_search_without_a_budget_is_refused_before_a_server_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(capsys, "search", "--task", "digits")
+    assert told.startswith("quantrank: parameter_budget: None is missing")
+    assert "model_bytes_budget and bit_operations_budget" in told
+
+
 def test_describe_takes_aliases_and_prints_the_canonical_name(capsys: pytest.CaptureFixture[str]) -> None:
     found = printed(capsys, "describe", "resnet20-x2", "--task", "cifar10")
     assert found == printed(capsys, "describe", "basic-L20-D32", "--task", "cifar10")
@@ -126,6 +160,9 @@ def test_evaluate_prints_accuracies_per_stage(capsys: pytest.CaptureFixture[str]
         (["describe", "basic-L8-D8", "--task", "digits", "--bit-widths", "W1A1"], "2 to 8 bits"),
         (["candidates", "--task", "digits", "--parameter-budget", "0"], "parameter_budget"),
         (["candidates", "--task", "digits", "--parameter-budget", "9"], "use at least"),
+        (["candidates", "--task", "digits", "--model-bytes-budget", "9"], "use at least 1432"),
+        (["candidates", "--task", "digits", "--bit-operations-budget", "-9"], "bit_operations_budget"),
+        (["candidates", "--task", "digits"], "give at least one"),
         (["evaluate", "basic-L8-D8", "--task", "cifar10"], "data_batch_1"),
         (["evaluate", "basic-L8-D8", "--task", "digits", "--seed", "-1"], "seed"),
         (["evaluate", "basic-L8-D8", "--task", "digits", "--recipe", "fast"], "short"),
@@ -207,7 +244,7 @@ IMPORTS = """
 import sys
 import service.cli
 {action}
-heavy = {{"torch", "torchvision", "ray", "optuna", "sklearn", "scipy"}} & set(sys.modules)
+heavy = {{"torch", "torchvision", "ray", "optuna", "sklearn", "scipy", "fsspec"}} & set(sys.modules)
 assert not heavy, heavy
 """
 
@@ -220,7 +257,7 @@ assert not heavy, heavy
         "assert service.cli.main(['describe', 'basic-L8-D8', '--task', 'digits']) == 0",
         "assert service.cli.main(['candidates', '--task', 'rings', '--parameter-budget', '90000']) == 0",
         "import service.commands.serve, service.commands.worker, service.commands.search, service.commands.leaderboard",
-        "import service.commands.export",
+        "import service.commands.export, service.commands.gc",
     ],
 )
 def test_torch_and_engines_are_not_imported_until_a_computation_needs_them(action: str) -> None:

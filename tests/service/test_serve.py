@@ -66,6 +66,15 @@ def test_a_search_runs_through_a_server_and_again_from_stored_results(environmen
         entry = first["leaderboard"]["entries"][0]
         evaluation = http.get(f"/evaluations/{entry['evaluations'][0]}").json()
         page = http.get(f"/?search={first['search']['id']}").text
+        of_bytes = [*SMALL[:2], *SMALL[4:], "--model-bytes-budget", "2048", "--recipe", json.dumps(RECIPE)]
+        shown = subprocess.run(
+            [*QUANTRANK, "search", *of_bytes, "--watch", "--url", url],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
 
     assert first["search"]["status"] == "finished"
     assert entry["rank"] == 1
@@ -78,7 +87,41 @@ def test_a_search_runs_through_a_server_and_again_from_stored_results(environmen
     assert [len(stage["curve"]) for stage in evaluation["stages"]] == [3, 2, 2, 2]
     assert {"torch", "threads", "device", "numerics"} <= evaluation["stages"][0]["provenance"].keys()
     assert entry["architecture"] in page
+    assert shown.startswith("Search 3: digits, at most 2 KiB at W2A2, recipe short* ")
     assert "Recipe short* (float_part.schedule.epochs = 3, " in page
+
+
+def test_a_search_by_rungs_trains_the_best_in_full_and_goes_on_when_it_is_extended(environment: dict[str, str]) -> None:
+    space = [
+        *SMALL[:2],
+        "--parameter-budget",
+        "12000",
+        *SMALL[4:],
+        "--widths",
+        "3,4,5",
+        "--bit-widths",
+        "W2A2",
+        "--recipe",
+        json.dumps(RECIPE),
+    ]
+    strategy = ["--rungs", "0.3", "--promoted-share", "0.5", "--sampler", "grid", "--max-evaluations", "2"]
+    with serving(environment) as (_, http):
+        url = ["--url", str(http.base_url)]
+        limited = run(environment, "search", *space, *strategy, "--watch", *url)["search"]
+        extended = run(environment, "extend", str(limited["id"]), "--max-evaluations", "5", *url)
+        kinds = events(http, limited["id"])
+        search = http.get(f"/searches/{limited['id']}").json()
+        candidates = http.get(search["links"]["candidates"]).json()["candidates"]
+        rung, full = (
+            http.get(search["links"]["leaderboard"], params=params).json()["entries"] for params in ({"rung": 0}, {})
+        )
+
+    assert (limited["status"], limited["ended_by"], extended["status"]) == ("finished", "max_evaluations", "running")
+    assert (search["status"], search["ended_by"]) == ("finished", "complete")
+    assert kinds.count("search_finished") == 2
+    assert [[each["rung"] for each in candidate["evaluations"]][:1] for candidate in candidates] == [[0]] * 3
+    assert {entry["architecture"] for entry in full} == {entry["architecture"] for entry in rung[:2]}
+    assert len(rung) == 3
 
 
 def test_a_search_without_a_server_starts_one_and_leaves_none(environment: dict[str, str]) -> None:

@@ -23,8 +23,10 @@ if (board && board.dataset.status === "running") {
     return running;
   }
 
+  let isRunning = true;
   events.addEventListener("progress", (event) => {
     const now = JSON.parse(event.data);
+    isRunning = now.status === "running";
     const bar = document.getElementById("progress");
     bar.max = now.epochs_total;
     bar.value = now.epochs_done;
@@ -35,6 +37,7 @@ if (board && board.dataset.status === "running") {
   events.addEventListener("stage_ended", refresh);
   for (const kind of ["search_finished", "search_cancelled"]) {
     events.addEventListener(kind, async () => {
+      if (isRunning) return; // it was extended since
       events.close();
       await refresh();
       const status = document.querySelector(`[data-status-of="${search}"]`);

@@ -1,10 +1,11 @@
-"""The Optuna engine: TPE over block, relative depth and width, its study rebuilt from the tables at each ask.
+"""Optuna's samplers, TPE and GP, over block, relative depth and width; their study is made anew at each ask.
 
 Optuna keeps no storage of its own here: the database is the only truth, and running candidates are told too.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import optuna
@@ -14,19 +15,23 @@ from optuna.trial import TrialState, create_trial
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from optuna.samplers import BaseSampler
+
     from qcore import Architecture
-    from searcher.engines import Trial
+    from searcher.samplers import Trial
 
 RANDOM_TRIALS = 5
-"""Finished candidates before TPE's model takes over."""
+"""Finished candidates before a model takes over."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def choose(remaining: Sequence[Architecture], trials: Sequence[Trial], seed: int) -> Architecture:
-    """Asks TPE for a point and takes the nearest remaining candidate, so none is infeasible or proposed twice.
+def choose(name: str, remaining: Sequence[Architecture], trials: Sequence[Trial], seed: int) -> Architecture:
+    """Asks a sampler, ``tpe`` or ``gp``, for a point and takes the nearest remaining candidate, so that none is
+    infeasible or proposed twice, and asking once is enough.
 
-    A point is a block kind with depth and width as positions (0 to 1) among that block's candidates.
+    A point is a block kind with depth and width as positions (0 to 1) among that block's candidates. Where trials have
+    costs the study has two objectives.
     """
     places = _places([*remaining, *(trial.architecture for trial in trials)])
     blocks = sorted({architecture.block for architecture in places})
@@ -35,15 +40,19 @@ def choose(remaining: Sequence[Architecture], trials: Sequence[Trial], seed: int
         "depth": FloatDistribution(0, 1),
         "width": FloatDistribution(0, 1),
     }
-    sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed + len(trials))
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+    has_costs = any(trial.cost is not None for trial in trials)
+    study = optuna.create_study(
+        directions=["maximize", "minimize"] if has_costs else ["maximize"], sampler=_sampler(name, seed + len(trials))
+    )
     for trial in trials:
         depth, width = places[trial.architecture]
-        state = TrialState.COMPLETE if trial.accuracy is not None else TrialState.FAIL
+        values = None
+        if not trial.open and trial.accuracy is not None:
+            values = [trial.accuracy, trial.cost or 0.0] if has_costs else [trial.accuracy]
         study.add_trial(
             create_trial(
-                state=TrialState.RUNNING if trial.open else state,
-                value=None if trial.open else trial.accuracy,
+                state=TrialState.RUNNING if trial.open else TrialState.FAIL if values is None else TrialState.COMPLETE,
+                values=values,
                 params={"block": trial.architecture.block, "depth": depth, "width": width},
                 distributions=space,
             )
@@ -56,6 +65,14 @@ def choose(remaining: Sequence[Architecture], trials: Sequence[Trial], seed: int
         return architecture.block != point["block"], apart, architecture.name
 
     return min(remaining, key=distance)
+
+
+def _sampler(name: str, seed: int) -> BaseSampler:
+    if name == "tpe":
+        return optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.GPSampler(n_startup_trials=RANDOM_TRIALS, deterministic_objective=False, seed=seed)
 
 
 def _places(candidates: Sequence[Architecture]) -> dict[Architecture, tuple[float, float]]:

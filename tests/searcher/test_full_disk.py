@@ -1,0 +1,123 @@
+"""A store on a file system that is really full."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from building import kinds, post, recipe, rows, stages_of, status_of
+
+from qcore import Architecture, BitWidths, evaluate, get_task
+from searcher.artifacts import Artifacts
+from searcher.database import Database
+from searcher.situation import search_recipe
+from searcher.tables import CurvePoint, Evaluation, Search, Stage
+from searcher.worker import Worker
+from searcher.worker_settings import WorkerSettings
+
+TINY = {"parameter_budget": 4000, "widths": [3], "recipe": recipe(3, 1)}
+
+Mount = Callable[[Path, int], None]
+Accuracies = dict[tuple[int, str], float | None]
+
+
+@pytest.fixture
+def mount() -> Iterator[Mount]:
+    """Mounts a file system of so many bytes in a folder, until the test ends."""
+    with ExitStack() as stack:
+
+        def mounted(folder: Path, size: int) -> None:
+            folder.mkdir(parents=True)
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+            try:
+                subprocess.run(command, capture_output=True, text=True, check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"no file system can be mounted here: {getattr(error, 'stderr', error)}")
+            stack.callback(subprocess.run, ["umount", str(folder)], check=True)
+
+        yield mounted
+
+
+def fill(folder: Path) -> Path:
+    """Writes a file that leaves no room for another."""
+    ballast = folder / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+def run_to_end(database: Database, folder: Path) -> None:
+    artifacts = Artifacts(folder / "artifacts")
+    worker = Worker(database, WorkerSettings(data_root=folder, artifacts=artifacts, poll_seconds=0.01))
+    while worker.run_one():
+        pass
+
+
+def accuracies(database: Database) -> Accuracies:
+    """By seed and bit widths, of stages that have ended."""
+    seeds = {each.id: each.seed for each in rows(database, Evaluation)}
+    ended = rows(database, Stage, status="done")
+    return {(seeds[each.evaluation_id], each.bit_widths): each.test_accuracy for each in ended}
+
+
+def expected(database: Database, folder: Path, seed: int) -> Accuracies:
+    """What training without a store gives."""
+    stages = evaluate(
+        Architecture.parse("basic-L8-D3"),
+        get_task("digits"),
+        [BitWidths(2, 2)],
+        recipe=search_recipe(rows(database, Search)[0]),
+        data_root=folder,
+        seed=seed,
+    )
+    return {(seed, str(stage.bit_widths)): result.test_accuracy for stage, result in stages}
+
+
+def test_training_goes_on_without_checkpoints_where_there_is_no_room_for_them(
+    sqlite_database: Database, tmp_path: Path, mount: Mount, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(tmp_path / "artifacts/checkpoints", 4096)
+    search_id = post(sqlite_database, **TINY)
+    run_to_end(sqlite_database, tmp_path)
+    assert status_of(sqlite_database, search_id) == "finished"
+    assert accuracies(sqlite_database) == expected(sqlite_database, tmp_path, seed=0)
+    assert caplog.text.count("training goes on without a checkpoint") == 3 + 1  # one an epoch
+    assert "No space left on device" in caplog.text
+    assert list((tmp_path / "artifacts/checkpoints").iterdir()) == []
+
+
+def test_no_room_for_a_network_fails_its_evaluation_and_nothing_else(
+    sqlite_database: Database, tmp_path: Path, mount: Mount
+) -> None:
+    store = tmp_path / "artifacts"
+    mount(store, 1_000_000)
+    post(sqlite_database, **TINY)
+    run_to_end(sqlite_database, tmp_path)
+    of_first = expected(sqlite_database, tmp_path, seed=0)
+    assert accuracies(sqlite_database) == of_first
+
+    ballast = fill(store)
+    search_id = post(sqlite_database, **TINY, seeds=[1])
+    run_to_end(sqlite_database, tmp_path)
+    _, failed = rows(sqlite_database, Evaluation)
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert f"QUANTRANK_ARTIFACTS: '{store}' cannot be written (No space left on device)" in failed.error
+    assert "quantrank gc" in failed.error
+    assert kinds(sqlite_database, search_id)[-2:] == ["evaluation_failed", "search_finished"]
+    assert accuracies(sqlite_database) == of_first
+    pending = stages_of(sqlite_database, failed.id)
+    assert {bits: stage.status for bits, stage in pending.items()} == {"float": "pending", "W2A2": "pending"}
+    assert len(rows(sqlite_database, CurvePoint, stage_id=pending["float"].id)) == 3
+    for stage in rows(sqlite_database, Stage, status="done"):
+        assert Artifacts(store).read_network(stage.key, stage.network_digest)
+
+    ballast.unlink()
+    post(sqlite_database, **TINY, seeds=[1])
+    run_to_end(sqlite_database, tmp_path)
+    assert [each.status for each in rows(sqlite_database, Evaluation)] == ["done", "done"]
+    assert accuracies(sqlite_database) == of_first | expected(sqlite_database, tmp_path, seed=1)
