@@ -30,6 +30,26 @@ def check_device_name(name: str, threads: int) -> None:
         raise InvalidInput("threads", threads, "is out of range", f"use 1 to {cores}, the cores of this machine")
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The names of this machine's GPUs; imports torch.
+
+    Raises:
+        InvalidInput: when it has none that torch can use.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if count == 0:
+        problem = "is not here: torch finds no GPU on this machine"
+        raise InvalidInput("device", "cuda", problem, "use --device cpu, or install a driver and a torch with CUDA")
+    return [f"cuda:{index}" for index in range(count)]
+
+
 def require_device(name: str, threads: int) -> None:
     """Refuses what is no device of this machine; imports torch only for one that is not the CPU.
 

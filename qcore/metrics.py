@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from qcore.data import AnySplit, Data
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tensor:
     """Mean cross-entropy in nats over all labels that are not IGNORED.
 
     Args:
         logits: (N, classes) or (N, classes, height, width).
         labels: int64 of shape (N,) or (N, height, width).
+        counted: of part of a batch, how many labels the whole batch has that are not IGNORED: the sum is divided by
+            that, so that the parts' losses add up to the batch's.
     """
     if logits.ndim > 2:  # as one long list of pixels: torch's own loss over images has no deterministic CUDA kernel
         logits, labels = logits.movedim(1, -1).flatten(0, -2), labels.flatten()
-    return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED)
+    if counted is None:
+        return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED)
+    return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / counted
 
 
 @torch.no_grad()

@@ -106,16 +106,6 @@ def best_packing(found: Sequence[Packing], device_bytes: int | None = None) -> P
     return min((each for each in fitting if each.steps_per_second >= most / 1.03), key=lambda each: each.workers)
 
 
-def device_bytes(device: str) -> int | None:
-    """All memory of a GPU, or of the machine; None where it is not known."""
-    if device != "cpu":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return None
-
-
 def bare_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, labels: Tensor, *, bf16: bool = False
 ) -> None:

@@ -6,6 +6,7 @@ uninterrupted one, bit for bit on one machine and thread count.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -20,9 +21,11 @@ from qcore.divergence import Divergence, Watch
 from qcore.kernels import kernels_of
 from qcore.learning_rate import cyclic_learning_rate, learning_rate
 from qcore.lipschitz import lipschitz_loss
+from qcore.memory import MOST_PARTS, is_out_of_memory
 from qcore.metrics import cross_entropy, measure
 from qcore.network import Network
 from qcore.numerics import resolve_numerics
+from qcore.tasks.task import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from qcore.checkpoints import Checkpoint
     from qcore.recipe import Schedule
     from qcore.stages import Stage
+
+log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
@@ -64,6 +69,13 @@ class StageResult:
     """The network's state dict, on the CPU."""
     divergence: Divergence | None = None
     """Where a diverged run broke first; None if training its last epoch again did not break, as a GPU's may not."""
+    accumulation: int = 1
+    """Parts that each batch was computed in, the last time if it changed: 1 unless memory ran out."""
+
+    @property
+    def variant(self) -> dict[str, int]:
+        """What training departed in from its recipe, for the result's provenance; nothing as a rule."""
+        return {} if self.accumulation == 1 else {"accumulation": self.accumulation}
 
 
 class Interrupted(Exception):  # noqa: N818  not an error: the run was asked to stop
@@ -81,6 +93,10 @@ def train_stage(
     device: torch.device | None = None,
 ) -> StageResult:
     """Trains a stage to its end.
+
+    An epoch that memory does not suffice for is trained again with every batch in 2, 4, 8 or 16 parts, whose gradients
+    are added up, and so are those after it. The result is the same but for batch normalization, which then takes its
+    statistics over the parts.
 
     Args:
         stage: what to train.
@@ -103,13 +119,13 @@ def train_stage(
     network = _initial_network(stage, data, start_state).to(device)
     network.fuse(kernels_of(stage.recipe.float_part.path))
     optimizer = _optimizer(network, stage)
-    curve, seconds = _resume(checkpoint, key, network, optimizer)
+    curve, seconds, parts = _resume(checkpoint, key, network, optimizer)
     broken = False
 
     while len(curve) < stage.epochs and not broken:
         started = time.perf_counter()
         before = {name: tensor.clone() for name, tensor in training_state(network, optimizer).items()}
-        point = _train_epoch(len(curve), stage, network, optimizer, data)
+        point, parts = _train_epoch_in_memory(len(curve), stage, network, optimizer, data, parts, before)
         seconds += time.perf_counter() - started
         on_epoch(point)
         curve.append(point)
@@ -118,6 +134,7 @@ def train_stage(
             break  # without a checkpoint: a resumed run breaks in the same epoch and finds where
         if checkpoint is not None:
             metadata = {"stage": key, "train_seconds": seconds, "curve": [asdict(each) for each in curve]}
+            metadata["accumulation"] = parts
             write_checkpoint(checkpoint, training_state(network, optimizer), metadata)
         if len(curve) < stage.epochs and not keep_going():
             raise Interrupted(stage.label)
@@ -125,14 +142,14 @@ def train_stage(
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     if broken:
         restore(before, network, optimizer)
-        divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data)
-        return StageResult("diverged", None, None, tuple(curve), seconds, state, divergence)
+        divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data, parts)
+        return StageResult("diverged", None, None, tuple(curve), seconds, state, divergence, parts)
     if curve:
         validation_accuracy = curve[-1].validation_accuracy
     else:
         validation_accuracy = measure(network, data, data.validation) if len(data.validation) else None
     test_accuracy = measure(network, data, data.test)
-    return StageResult("done", validation_accuracy, test_accuracy, tuple(curve), seconds, state)
+    return StageResult("done", validation_accuracy, test_accuracy, tuple(curve), seconds, state, accumulation=parts)
 
 
 def _initial_network(stage: Stage, data: Data, start_state: State | None) -> Network:
@@ -180,43 +197,70 @@ def _optimizer(network: Network, stage: Stage) -> torch.optim.Optimizer:
 
 def _resume(
     checkpoint: Checkpoint | None, key: str, network: Network, optimizer: torch.optim.Optimizer
-) -> tuple[list[CurvePoint], float]:
+) -> tuple[list[CurvePoint], float, int]:
     saved = None if checkpoint is None else read_checkpoint(checkpoint)
     if saved is None or saved[1].get("stage") != key:
-        return [], 0.0
+        return [], 0.0, 1
     tensors, metadata = saved
     restore(tensors, network, optimizer)
-    return [CurvePoint(**point) for point in metadata["curve"]], metadata["train_seconds"]
+    curve = [CurvePoint(**point) for point in metadata["curve"]]
+    return curve, metadata["train_seconds"], metadata.get("accumulation", 1)
+
+
+def _train_epoch_in_memory(
+    epoch: int,
+    stage: Stage,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    parts: int,
+    before: State,
+) -> tuple[CurvePoint, int]:
+    """Trains one epoch, from the state ``before``, in as few parts a batch as memory allows; says how many."""
+    most = min(MOST_PARTS, max(1, stage.recipe.float_part.batch_size // 2))  # one example alone has no variance
+    while True:
+        try:
+            return _train_epoch(epoch, stage, network, optimizer, data, parts), parts
+        except (RuntimeError, MemoryError) as error:
+            if 2 * parts > most or not is_out_of_memory(error):
+                raise
+        # Not in the handler: the error's traceback holds all that the step had made.
+        parts *= 2
+        log.warning("%s: out of memory, trained on with every batch in %d parts", stage.label, parts)
+        optimizer.zero_grad(set_to_none=True)
+        restore(before, network, optimizer)
+        if data.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _train_epoch(
-    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
+    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data, parts: int
 ) -> CurvePoint:
     steps = steps_per_epoch(data, stage.recipe.float_part, _schedule(stage).epoch_share)
     loss_sum = torch.zeros((), device=data.device)
-    for _, loss in _steps(epoch, stage, network, optimizer, data):
+    for _, loss in _steps(epoch, stage, network, optimizer, data, parts):
         loss_sum += loss
     validation_accuracy = measure(network, data, data.validation) if len(data.validation) else None
     return CurvePoint(epoch + 1, float(loss_sum) / steps, validation_accuracy, _rate(stage, epoch * steps, steps))
 
 
 def _where_it_broke(
-    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
+    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data, parts: int
 ) -> Divergence | None:
     with Watch(network) as watch:
-        for step, loss in _steps(epoch, stage, network, optimizer, data):
+        for step, loss in _steps(epoch, stage, network, optimizer, data, parts):
             if broken := watch.first_broken(step, loss):
                 return broken
     return None
 
 
 def _steps(
-    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data
+    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data, parts: int
 ) -> Iterator[tuple[int, Tensor]]:
     """Trains one epoch; yields each optimizer step's number, counted over the stage, and its loss, after its update."""
     network.train()
     recipe, retraining = stage.recipe.float_part, stage.recipe.retraining
-    quantizers, lipschitz_scale = retraining.quantizers, retraining.lipschitz_scale
+    quantizers = retraining.quantizers
     if quantizers.step_refresh == "epoch":
         network.refresh_steps()
     share = _schedule(stage).epoch_share
@@ -228,18 +272,29 @@ def _steps(
             group["lr"] = _rate(stage, step, steps)
         if quantizers.step_refresh == "step":
             network.refresh_steps()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = network(x)
-        loss = task_loss = cross_entropy(logits.float(), labels)
-        if lipschitz_scale and not stage.bit_widths.is_float:
-            loss = task_loss + lipschitz_scale * lipschitz_loss(network)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        task_loss = _accumulate_gradients(stage, network, x, labels, parts)
         if not stage.bit_widths.is_float:
             nn.utils.clip_grad_norm_(network.parameters(), retraining.most_gradient_norm)
         with network.scales_held(quantizers.most_scale_change):
             optimizer.step()
-        yield step, task_loss.detach()
+        yield step, task_loss
+
+
+def _accumulate_gradients(stage: Stage, network: Network, x: Tensor, labels: Tensor, parts: int) -> Tensor:
+    """Adds a batch's gradients to the parameters', computed in so many parts of equal size; returns its task loss."""
+    recipe, lipschitz_scale = stage.recipe.float_part, stage.recipe.retraining.lipschitz_scale
+    counted = None if parts == 1 else (labels != IGNORED).sum()
+    losses = []
+    for part, part_labels in zip(x.tensor_split(parts), labels.tensor_split(parts), strict=True):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            logits = network(part)
+        loss = task_loss = cross_entropy(logits.float(), part_labels, counted)
+        if lipschitz_scale and not stage.bit_widths.is_float:
+            loss = task_loss + lipschitz_scale / parts * lipschitz_loss(network)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(task_loss.detach())
+    return losses[0] if parts == 1 else torch.stack(losses).sum()
 
 
 def _schedule(stage: Stage) -> Schedule:

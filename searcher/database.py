@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SQLITE_BUSY_TIMEOUT_MS = 30_000
 _WAL_ATTEMPTS, _WAL_PAUSE_SECONDS = 100, 0.05
+_IDLE_IN_TRANSACTION_SECONDS = 60
 _POOL_SIZE = 40
 """As many connections as the API has threads for routes: none of them waits for another's."""
 
@@ -62,6 +63,8 @@ class Database:
         if self.embedded:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "connect", _prepare_postgres)
         self._writing = self.engine.execution_options(quantrank_writes=True)
 
     @contextmanager
@@ -141,6 +144,12 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver opens no transaction of its own: _begin_sqlite does
     for pragma in (f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}", "foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    # A process that is paused or cut off in the middle of a transaction holds its locks no longer than that.
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION_SECONDS}s'")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -88,7 +88,7 @@ class Executor:
                 train_seconds=result.train_seconds,
                 network_digest=digest,
                 divergence=None if result.divergence is None else asdict(result.divergence),
-                provenance=provenance(self._device) | {"peak_bytes": peak_bytes()},
+                provenance=provenance(self._device) | result.variant | {"peak_bytes": peak_bytes()},
             )
         self._settings.artifacts.checkpoint(plan.key).remove()
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, or_, select, update
 
+from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
 from searcher.events import emit, lock_searches_that_want, searches_that_want
 from searcher.searches import searches_of_evaluation, settle
 from searcher.tables import Evaluation, Proposal, Search
+from searcher.workers import lacks_data
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -36,7 +38,7 @@ class LeaseLost(Exception):  # noqa: N818  a state of affairs, not a fault
 
 
 def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
-    """Takes one claimable evaluation that workers are to run; None if there is none.
+    """Takes one claimable evaluation that workers are to run and this one can train; None if there is none.
 
     One statement, so that two workers never take the same. The inner select is materialized: as a plain sub-select
     PostgreSQL may run it again for every row, and lock several.
@@ -60,7 +62,7 @@ def claimable(session: Session, engine: str, limit: int) -> list[Evaluation]:
 
 def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float) -> Lease | None:
     first = (
-        wanted.where(_is_free())
+        wanted.where(_is_free(), Evaluation.numerics_version == NUMERICS_VERSION, ~lacks_data(worker_id, Evaluation))
         .order_by(Evaluation.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=Evaluation)
@@ -88,7 +90,7 @@ def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float)
 def _is_free() -> ColumnElement[bool]:
     ended = and_(
         Evaluation.status == "running",
-        Evaluation.lease_ends < database_now(),
+        Evaluation.lease_ends <= database_now(),
         Evaluation.fruitless_attempts < MOST_ATTEMPTS,
     )
     return or_(Evaluation.status == "queued", ended)
@@ -159,11 +161,17 @@ def release(session: Session, lease: Lease) -> None:
     evaluation.fruitless_attempts = max(0, evaluation.fruitless_attempts - 1)
 
 
+def end_leases(session: Session, worker_id: str) -> None:
+    """Ends what a worker holds that is known to have died: others take it over at once, and it could write no more."""
+    held_by_it = and_(Evaluation.worker_id == worker_id, Evaluation.status == "running")
+    session.execute(update(Evaluation).where(held_by_it).values(lease_token=None, lease_ends=database_now()))
+
+
 def bury_lost(session: Session) -> None:
     """Gives up evaluations whose lease has ended as often as allowed, and settles the searches that wanted them."""
     ended = and_(
         Evaluation.status == "running",
-        Evaluation.lease_ends < database_now(),
+        Evaluation.lease_ends <= database_now(),
         Evaluation.fruitless_attempts >= MOST_ATTEMPTS,
     )
     found = list(session.scalars(select(Evaluation.id).where(ended).order_by(Evaluation.id)))

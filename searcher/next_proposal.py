@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
 from searcher.events import lock_searches
 from searcher.proposals import propose
@@ -16,6 +17,7 @@ from searcher.samplers import load_sampler
 from searcher.searches import is_of_this_release, settle
 from searcher.situation import OPEN, candidates_by_architecture, situation_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search
+from searcher.workers import lacks_data, note_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,19 +32,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def propose_next(database: Database, engine: str = "optuna", count: int = 1) -> bool:
+def propose_next(database: Database, *, engine: str = "optuna", count: int = 1, worker_id: str = "") -> bool:
     """Proposes up to ``count`` evaluations for one running search of an engine; False if none wants more.
 
-    Of those of the highest priority that do, it is the one with the fewest open evaluations.
+    Of those of the highest priority that do, it is the one with the fewest open evaluations. Searches over tasks that
+    the worker which asks could not train are left to others.
 
     Searches that turn out to have nothing open and nothing left are settled on the way.
     """
     with database.read() as session:
-        waiting = _searches_by_need(session, engine)
-    return any(_propose_for(database, search_id, count) for search_id in waiting)
+        waiting = _searches_by_need(session, engine, worker_id)
+    return any(_propose_for(database, search_id, count, worker_id) for search_id in waiting)
 
 
-def _searches_by_need(session: Session, engine: str) -> list[int]:
+def _searches_by_need(session: Session, engine: str, worker_id: str) -> list[int]:
     open_proposals = (
         select(Proposal.search_id, func.count().label("open"))
         .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
@@ -53,18 +56,18 @@ def _searches_by_need(session: Session, engine: str) -> list[int]:
     query = (
         select(Search.id)
         .outerjoin(open_proposals, open_proposals.c.search_id == Search.id)
-        .where(Search.status == "running", Search.engine == engine)
+        .where(Search.status == "running", Search.engine == engine, ~lacks_data(worker_id, Search))
         .order_by(Search.priority.desc(), func.coalesce(open_proposals.c.open, 0), Search.id)
     )
     return list(session.scalars(query))
 
 
-def _propose_for(database: Database, search_id: int, count: int) -> bool:
+def _propose_for(database: Database, search_id: int, count: int, worker_id: str) -> bool:
     while True:
         with database.read() as session:
             search = session.get_one(Search, search_id)
             if not is_of_this_release(search):
-                log.debug("search %d is of another release: left to workers of that release", search_id)
+                _leave_to_others(database, search, worker_id)
                 return False
             situation = situation_of(session, search)
         chosen = list(islice(situation.wishes(load_sampler(search.sampler)), count))
@@ -91,6 +94,16 @@ def _is_at_work(session: Session, search: Search) -> bool:
         .limit(1)
     )
     return session.scalars(query).first() is not None
+
+
+def _leave_to_others(database: Database, search: Search, worker_id: str) -> None:
+    log.debug("search %d is of another release: left to workers of that release", search.id)
+    if worker_id and search.numerics_version == NUMERICS_VERSION:  # so its task is of another version
+        problem = f"task: {search.task!r} version {search.task_version} is not what this release trains"
+        problem += "; run the same release of quantrank on the server and on every worker"
+        with database.write() as session:
+            note_missing(session, worker_id, search.task, search.task_version, problem)
+        log.warning("search %d is left to other workers: %s", search.id, problem)
 
 
 def _propose(session: Session, search: Search, wishes: Iterable[Wish], candidates: dict[Architecture, int]) -> int:

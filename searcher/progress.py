@@ -12,6 +12,7 @@ from searcher.proposals import stages_wanted_by
 from searcher.ray_tune.presence import any_driver
 from searcher.situation import evaluations_left, recipes_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
+from searcher.workers import waits_for
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -60,11 +61,12 @@ def progress(session: Session, search: Search) -> Progress:
             strict=True,
         )
     )
-    waits_for = None
-    if search.status == "running" and search.engine == "ray" and not any_driver(session):
-        waits_for = "a Ray driver: start one with `quantrank ray`"
+    waiting = None
+    if search.status == "running":
+        needs_driver = search.engine == "ray" and not any_driver(session)
+        waiting = "no Ray driver runs: start one with `quantrank ray`" if needs_driver else waits_for(session, search)
     epochs_total = int(epochs_proposed) + epochs_to_come
-    return Progress(candidates, proposed, evaluations, int(epochs_done), epochs_total, waits_for)
+    return Progress(candidates, proposed, evaluations, int(epochs_done), epochs_total, waiting)
 
 
 def _evaluations_to_come(session: Session, search: Search, unproposed: int) -> list[int]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from searcher.leases import Lease
 
 
+class OtherRelease(InvalidInput):
+    """A stored stage that this release would train otherwise, or cannot read."""
+
+
 @dataclass(frozen=True)
 class StageToTrain:
     """A pending stage of a held evaluation."""
@@ -56,7 +60,7 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
 
     Raises:
         LeaseLost: when the lease is not held any more.
-        InvalidInput: when this worker's version knows the task under another data version.
+        OtherRelease: when this release would train something else under its key.
     """
     evaluation, searches = held_with_searches(session, lease)
     stages = stages_of_evaluation(session, evaluation.id)
@@ -191,24 +195,31 @@ def plan_of(evaluation: Evaluation, stage: Stage) -> StagePlan:
     """The training run that a stored stage stands for.
 
     Raises:
-        InvalidInput: when this release would train something else under its key.
+        OtherRelease: when this release would train something else under its key.
     """
-    task = stored_task(evaluation.task, evaluation.task_version)
-    plan = StagePlan(
-        task,
-        Architecture.parse(evaluation.architecture),
-        Recipe.stored(stage.recipe),
-        evaluation.seed,
-        BitWidths.parse(stage.bit_widths),
-    )
-    if plan.key != stage.key:
-        raise InvalidInput(
-            "task",
-            f"{evaluation.task} version {evaluation.task_version}",
-            f"is not what this release trains (it has version {task.version} and may be another release)",
-            "run the same release of quantrank on the server and on every worker",
+    try:
+        task = stored_task(evaluation.task, evaluation.task_version)
+        plan = StagePlan(
+            task,
+            Architecture.parse(evaluation.architecture),
+            Recipe.stored(stage.recipe),
+            evaluation.seed,
+            BitWidths.parse(stage.bit_widths),
         )
+    except ValueError as error:  # a name or a setting that is not known here
+        raise _other_release(evaluation, str(error)) from error
+    if plan.key != stage.key:
+        raise _other_release(evaluation, f"it has version {task.version} and may be another release")
     return plan
+
+
+def _other_release(evaluation: Evaluation, reason: str) -> OtherRelease:
+    return OtherRelease(
+        "task",
+        f"{evaluation.task} version {evaluation.task_version}",
+        f"is not what this release trains ({reason})",
+        "run the same release of quantrank on the server and on every worker",
+    )
 
 
 def _end(session: Session, evaluation: Evaluation, searches: Sequence[Search], status: str, error: str | None) -> None:

@@ -190,10 +190,11 @@ def searches_of_evaluation(session: Session, evaluation_id: int) -> list[int]:
 
 def is_of_this_release(search: Search) -> bool:
     """Whether this release's training gives the results that a search asked for."""
-    return (search.task_version, search.numerics_version) == (
-        stored_task(search.task, search.task_version).version,
-        NUMERICS_VERSION,
-    )
+    try:
+        task = stored_task(search.task, search.task_version)
+    except InvalidInput:
+        return False
+    return (search.task_version, search.numerics_version) == (task.version, NUMERICS_VERSION)
 
 
 def _finish(session: Session, search: Search, ended_by: str) -> None:

@@ -208,8 +208,28 @@ class Worker(Base):
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
     device: Mapped[str] = mapped_column(String(64))
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Of the device: a GPU's, or the machine's; None where it is not known."""
+    cores: Mapped[int]
+    """That the process may use."""
+    threads: Mapped[int]
+    """Of one training run."""
     versions: Mapped[dict[str, Any]]
+    lease_seconds: Mapped[float]
+    """How long after its last sign of life it counts as gone."""
     evaluation_id: Mapped[int | None] = mapped_column(ForeignKey("evaluations.id"))
     started_at: Mapped[float] = mapped_column(default=database_now())
     heartbeat_at: Mapped[float] = mapped_column(default=database_now())
     stopped_at: Mapped[float | None]
+
+
+class MissingData(Base):
+    """A task that a worker cannot train for want of its data, or of the release that knows them; others can."""
+
+    __tablename__ = "missing_data"
+
+    worker_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    task: Mapped[str] = mapped_column(String(64), primary_key=True)
+    task_version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    problem: Mapped[str] = mapped_column(Text)
+    """What is missing and where to put it."""

@@ -7,27 +7,21 @@ first evaluation.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import socket
 import threading
 import time
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from qcore import InvalidInput
-from qcore.provenance import versions
-from searcher import leases, results
-from searcher.database import database_now
+from qcore import DataMissing, InvalidInput, stored_task
+from searcher import leases, results, workers
 from searcher.leases import Lease, LeaseLost
 from searcher.next_proposal import propose_next
-from searcher.pool import live_workers
+from searcher.results import OtherRelease
 from searcher.searches import end_at_limits
-from searcher.tables import Worker as WorkerRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +58,8 @@ class Worker:
         self._stopping = threading.Event()
         self._told_to_stop = told_to_stop
         self._executor: Executor | None = None
+        self._awaited: set[tuple[str, str]] = set()
+        """Names and versions of tasks whose data may yet come to be here."""
 
     def stop(self) -> None:
         """Asks the worker to end: it finishes the epoch it is in and hands its evaluation back."""
@@ -72,9 +68,12 @@ class Worker:
     def run(self) -> None:
         """Works until stopped."""
         self._register()
-        next_beat = 0.0
+        next_beat = next_look = 0.0
         while not self._stopping.is_set():
             try:
+                if time.monotonic() >= next_look:
+                    self._look_for_missing_data()
+                    next_look = time.monotonic() + self._settings.data_check_seconds
                 busy = self.run_one()
                 if not busy and time.monotonic() >= next_beat:
                     self._beat(None)
@@ -84,7 +83,11 @@ class Worker:
                 busy = False
             if not busy:
                 self._stopping.wait(self._settings.poll_seconds)
-        self._beat(None, stopped=True)
+        try:
+            with self._database.write() as session:
+                workers.end(session, self.id)
+        except SQLAlchemyError as error:
+            log.warning("the database does not answer: %s", error)
 
     def run_only(self, evaluation_id: int) -> bool:
         """Runs that evaluation and no other; False if it is not claimable."""
@@ -93,7 +96,8 @@ class Worker:
             lease = leases.claim_evaluation(session, evaluation_id, self.id, self._settings.lease_seconds)
         if lease is not None:
             self._run_claimed(lease)
-        self._beat(None, stopped=True)
+        with self._database.write() as session:
+            workers.end(session, self.id)
         return lease is not None
 
     def run_one(self) -> bool:
@@ -103,14 +107,14 @@ class Worker:
             leases.bury_lost(session)
             lease = leases.claim(session, self.id, self._settings.lease_seconds)
         if lease is None:
-            return propose_next(self._database, count=self._appetite())
+            return propose_next(self._database, count=self._appetite(), worker_id=self.id)
         self._run_claimed(lease)
         return True
 
     def _appetite(self) -> int:
         """How many evaluations to propose at once: one for each idle worker, and in large pools some ahead."""
         with self._database.read() as session:
-            live, idle = live_workers(session)
+            live, idle = workers.count_live(session)
         return max(1, idle + live // _PROPOSED_AHEAD)
 
     def _run_claimed(self, lease: Lease) -> None:
@@ -134,6 +138,8 @@ class Worker:
             log.info("evaluation %d: handed back", lease.evaluation_id)
         except (LeaseLost, SQLAlchemyError):
             raise  # a database that is away is no fault of the evaluation: the lease ends and another attempt follows
+        except (DataMissing, OtherRelease) as error:
+            self._leave_to_others(lease, error)
         except Exception as error:
             log.exception("evaluation %d failed", lease.evaluation_id)
             told = str(error) if isinstance(error, InvalidInput) else "".join(traceback.format_exception_only(error))
@@ -142,22 +148,36 @@ class Worker:
 
     def _register(self) -> None:
         with self._database.write() as session:
-            session.add(
-                WorkerRow(
-                    id=self.id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    device=self._settings.device,
-                    versions=versions(),
-                )
-            )
+            workers.register(session, self.id, self._settings)
 
-    def _beat(self, evaluation_id: int | None, *, stopped: bool = False) -> None:
-        values = {"heartbeat_at": database_now(), "evaluation_id": evaluation_id}
-        if stopped:
-            values["stopped_at"] = database_now()
+    def _leave_to_others(self, lease: Lease, error: DataMissing | OtherRelease) -> None:
         with self._database.write() as session:
-            session.execute(update(WorkerRow).where(WorkerRow.id == self.id).values(values))
+            evaluation = leases.held(session, lease)
+            leases.release(session, lease)
+            workers.note_missing(session, self.id, evaluation.task, evaluation.task_version, str(error))
+        if not self._has_data(evaluation.task, evaluation.task_version):  # else looking again would find nothing new
+            self._awaited.add((evaluation.task, evaluation.task_version))
+        log.warning("evaluation %d and all of its task are left to other workers: %s", evaluation.id, error)
+
+    def _look_for_missing_data(self) -> None:
+        """Takes evaluations again of tasks whose data have come to be here."""
+        for task, version in [each for each in self._awaited if self._has_data(*each)]:
+            with self._database.write() as session:
+                workers.forget_missing(session, self.id, task, version)
+            self._awaited.remove((task, version))
+
+    def _has_data(self, task: str, version: str) -> bool:
+        """Whether that version of a task is here, as far as the names of its files say."""
+        try:
+            known = stored_task(task, version)
+            known.check(self._settings.data_root)
+        except InvalidInput:
+            return False
+        return known.version == version
+
+    def _beat(self, evaluation_id: int | None) -> None:
+        with self._database.write() as session:
+            workers.beat(session, self.id, evaluation_id)
 
     @contextmanager
     def _kept(self, lease: Lease) -> Iterator[_LeaseKeeper]:

@@ -21,6 +21,8 @@ class WorkerSettings:
     """How long after a worker's last sign of life another takes its evaluation over."""
     poll_seconds: float = 0.5
     """Pause between two looks for work."""
+    data_check_seconds: float = 60.0
+    """Pause between two looks for data that were not there."""
     device: str = "cpu"
     threads: int = 1
     """Threads of one training run. One worker per core beats one worker with many threads."""

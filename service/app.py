@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from service import problems
-from service.routes import evaluations, events, health, leaderboard, pages, searches, tasks
+from service.routes import evaluations, events, health, leaderboard, pages, searches, tasks, workers
 
 if TYPE_CHECKING:
     from searcher.database import Database
@@ -26,7 +26,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     )
     app.state.settings, app.state.database = settings, database
     problems.install(app)
-    for resource in (searches, events, leaderboard, evaluations, tasks, health, pages):
+    for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages):
         app.include_router(resource.router)
     app.mount("/static", StaticFiles(directory=pages.PAGES / "static"), name="static")
     return app

@@ -167,7 +167,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(serve)
 
     worker = _add(commands, "worker", "run evaluations for a server, on this host", json=False)
+    worker.add_argument(
+        "--concurrency", type=int, default=1, metavar="N", help="processes, of one evaluation each (default: 1)"
+    )
+    worker.add_argument("--all-gpus", action="store_true", help="so many processes on each GPU of this host")
     worker.add_argument("--exit-with", type=int, metavar="PID", help=argparse.SUPPRESS)
+    worker.add_argument("--id", help=argparse.SUPPRESS)
     _add_device(worker)
 
     ray = _add(commands, "ray", "run the evaluations of searches with --engine ray on a Ray cluster", json=False)
@@ -186,6 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     ray.add_argument("--exit-with", type=int, metavar="PID", help=argparse.SUPPRESS)
     _add_device(ray)
+    workers = _add(commands, "workers", "the workers of a server: devices, current work, data they lack")
+    _add_url(workers)
 
     db = _add(commands, "db", "look after the database")
     db.add_argument("action", choices=["upgrade"], help="bring the tables to this release's")

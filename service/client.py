@@ -81,6 +81,9 @@ class Client:
         given = {name: value for name, value in filters.items() if value is not None}
         return self._json("GET", "/leaderboard", params={"task": task, **given})
 
+    def workers(self) -> Any:
+        return self._json("GET", "/workers")
+
     def events(self, search_id: int) -> Iterator[tuple[str, Any]]:
         """(kind, data) of a search's events, from its beginning to its end; goes on where a connection breaks.
 

@@ -30,10 +30,6 @@ def running_server(url: str | None, settings: Settings) -> Client | None:
     return None
 
 
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def embedded_server(settings: Settings, workers: int) -> Iterator[Client]:
     """A server on a free port and the same home, stopped at the end of the block.

@@ -4,47 +4,57 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from searcher import leases, workers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from searcher.database import Database
+
 log = logging.getLogger(__name__)
 
-_STOP_SECONDS = 10.0
 _SHORT_LIFE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Supervisor:
-    """Runs ``quantrank worker`` processes of this installation; ``start`` and ``stop`` once each."""
+    """Runs ``quantrank worker`` processes of this installation; ``start`` and ``stop`` once each.
 
-    def __init__(self, count: int, worker_arguments: Sequence[str]) -> None:
-        self._command = [sys.executable, "-m", "service", "worker", "--exit-with", str(os.getpid()), *worker_arguments]
-        self._count = count
+    What a worker holds that died is free for others at once: its lease need not end first.
+    """
+
+    def __init__(self, database: Database, worker_arguments: Sequence[Sequence[str]]) -> None:
+        """One process for each of the lists of arguments."""
+        self._command = [sys.executable, "-m", "service", "worker", "--exit-with", str(os.getpid())]
+        self._database, self._worker_arguments = database, worker_arguments
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        for index in range(self._count):
+        for index in range(len(self._worker_arguments)):
             thread = threading.Thread(target=self._keep_alive, args=(index,), name=f"worker-{index}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
-    def stop(self) -> None:
-        """Asks every worker to end after its epoch; one that takes too long is killed and its lease left to end."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Asks every worker to end after its epoch, and waits; one that takes longer than ``seconds`` is killed."""
         self._stopping.set()
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = None if seconds is None else time.monotonic() + seconds
         for process in list(self._processes.values()):
             process.terminate()
         for process in list(self._processes.values()):
             try:
-                process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
         for thread in self._threads:
@@ -53,12 +63,15 @@ class Supervisor:
     def _keep_alive(self, index: int) -> None:
         pause = 1.0
         while not self._stopping.is_set():
-            started = time.monotonic()
-            process = subprocess.Popen(self._command)  # noqa: S603  our own command
+            started, worker_id = time.monotonic(), secrets.token_hex(16)
+            command = [*self._command, "--id", worker_id, *self._worker_arguments[index]]
+            process = subprocess.Popen(command)  # noqa: S603  our own command
             self._processes[index] = process
             if self._stopping.is_set():  # asked while it was being started
                 process.terminate()
             status = process.wait()
+            if status != 0:
+                self._bury(worker_id)
             if self._stopping.is_set():
                 return
             if time.monotonic() - started > _SHORT_LIFE_SECONDS:
@@ -66,3 +79,11 @@ class Supervisor:
             log.warning("worker %d ended with status %d; another starts in %.0f s", process.pid, status, pause)
             self._stopping.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _bury(self, worker_id: str) -> None:
+        try:
+            with self._database.write() as session:
+                leases.end_leases(session, worker_id)
+                workers.end(session, worker_id)
+        except SQLAlchemyError as error:
+            log.warning("the lease of a worker that died is left to end by itself: %s", error)

@@ -219,7 +219,7 @@ def _train(
         on_epoch=on_epoch,
         keep_going=keep_going,
     )
-    write_stage(folder, stage, result, provenance(_CPU))
+    write_stage(folder, stage, result, provenance(_CPU) | result.variant)
 
 
 def _start_state(stage: Stage, folder: Path, data_root: Path) -> State | None:

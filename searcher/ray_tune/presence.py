@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
+from qcore.devices import usable_cores
 from qcore.provenance import versions
 from searcher.database import database_now
 from searcher.tables import Evaluation, Worker
@@ -33,7 +34,18 @@ def new_trial_id(driver_id: str) -> str:
 
 
 def register(session: Session, driver_id: str) -> None:
-    session.add(Worker(id=driver_id, host=socket.gethostname(), pid=os.getpid(), device=DEVICE, versions=versions()))
+    session.add(
+        Worker(
+            id=driver_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=DEVICE,
+            cores=usable_cores(),
+            threads=1,
+            versions=versions(),
+            lease_seconds=_SILENCE_SECONDS,
+        )
+    )
 
 
 def beat(session: Session, driver_id: str) -> None:

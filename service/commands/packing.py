@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qcore import Architecture, BitWidths, InvalidInput, get_task
 from qcore.devices import require_device
+from qcore.memory import device_bytes
 from searcher.named import resolve_recipe
 from service.output import print_json, print_table
 from service.settings import load_settings
@@ -28,7 +29,7 @@ def run(arguments: Namespace) -> int:
     architecture.layers(task)
     recipe = resolve_recipe(task, arguments.recipe, settings.data_root, settings.device)
 
-    from qcore.packing import best_packing, device_bytes, measure_packing, packings_to_try
+    from qcore.packing import best_packing, measure_packing, packings_to_try
 
     found = [
         measure_packing(

@@ -6,11 +6,12 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from qcore.devices import usable_cores
 from searcher.budgets import budgets_in_words, check_budgets
 from searcher.request import SearchRequest
 from service.client import Client, ServerError
 from service.output import print_json, print_leaderboard, progress_bar
-from service.servers import embedded_server, ray_driver, running_server, usable_cores
+from service.servers import embedded_server, ray_driver, running_server
 from service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -61,20 +62,22 @@ def _print_posted(client: Client, search: dict[str, Any], *, as_json: bool) -> N
 def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
     page = f"{client.url}{search['links']['page']}"
     print(f"Search {search['id']}: {search['progress']['candidates']} candidates, {page}", file=sys.stderr, flush=True)
+    told = None
     with progress_bar() as bar:
         shown = bar.add_task(f"search {search['id']}", total=search["progress"]["epochs_total"])
         for kind, data in client.events(search["id"]):
             if kind == "progress":
                 open_ones = [data["evaluations"].get(status, 0) for status in ("queued", "running")]
-                told = f"{sum(data['evaluations'].values()) - sum(open_ones)} evaluations ended"
-                if data["waits_for"]:
-                    told = f"waits for {data['waits_for']}"
+                ended = sum(data["evaluations"].values()) - sum(open_ones)
                 bar.update(
                     shown,
                     total=data["epochs_total"],
                     completed=data["epochs_done"],
-                    description=f"search {search['id']}: {told}",
+                    description=f"search {search['id']}: {ended} evaluations ended",
                 )
+                if data["waits_for"] not in (None, told):
+                    told = data["waits_for"]
+                    bar.console.print(f"Waiting: {told}", markup=False, soft_wrap=True)
             elif kind in ("evaluation_failed", "evaluation_lost"):
                 bar.console.print(f"{data['architecture']}: {data.get('error') or kind.replace('_', ' ')}")
     search = client.search(search["id"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_WORKERS = 256
+_STOP_SECONDS = 10.0
 
 
 def run(arguments: Namespace) -> int:
@@ -46,7 +47,8 @@ def run(arguments: Namespace) -> int:
     listening = _listen(arguments.host, settings.port if arguments.port is None else arguments.port)
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    supervisor = Supervisor(arguments.workers, ["--device", settings.device, "--threads", str(arguments.threads)])
+    of_each = ["--device", settings.device, "--threads", str(arguments.threads)]
+    supervisor = Supervisor(database, [of_each] * arguments.workers)
 
     def ready() -> None:
         if arguments.exit_with is None:  # one that lives for a single command is not for others to use
@@ -69,7 +71,7 @@ def run(arguments: Namespace) -> int:
     try:
         server.run([listening])
     finally:
-        supervisor.stop()
+        supervisor.stop(_STOP_SECONDS)
         _withdraw(settings.server_file, url)
         database.dispose()
     return 0

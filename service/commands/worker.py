@@ -8,44 +8,47 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from qcore.devices import require_device
+from qcore import InvalidInput
+from qcore.devices import gpus, require_device, usable_cores
 from searcher.schema import require_current
 from searcher.worker import Worker
 from searcher.worker_settings import WorkerSettings
 from service.settings import load_settings
+from service.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
 
+    from searcher.database import Database
+    from service.settings import Settings
+
+MOST_PROCESSES = 256
 _PARENT_CHECK_SECONDS = 1.0
 
 
 def run(arguments: Namespace) -> int:
-    """Works until SIGTERM or SIGINT; then finishes the epoch it is in and hands its evaluation back."""
+    """Works until SIGTERM or SIGINT; then finishes the epoch it is in and hands its evaluation back.
+
+    Of several processes, this one is the parent: it starts again what dies, and ends when all have ended.
+    """
+    settings = load_settings(arguments.device)
+    devices = _devices(arguments, settings)
+    for device in devices:
+        require_device(device, arguments.threads)  # better refused now than by every process
+    _check_concurrency(arguments.concurrency, arguments.threads, devices)
+    several = arguments.all_gpus or arguments.concurrency > 1
+    name = "workers" if several else "worker"
     logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s worker {os.getpid()} %(levelname)s %(message)s", datefmt="%H:%M:%S"
+        level=logging.INFO, format=f"%(asctime)s {name} {os.getpid()} %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    settings = load_settings(arguments.device)
-    require_device(settings.device, arguments.threads)
     database = settings.open_database()
     require_current(database)
-    worker = Worker(
-        database,
-        WorkerSettings(
-            data_root=settings.data_root,
-            artifacts=settings.open_artifacts(),
-            lease_seconds=settings.lease_seconds,
-            device=settings.device,
-            threads=arguments.threads,
-        ),
-    )
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: worker.stop())
-    if arguments.exit_with is not None:
-        stop_with_parent(arguments.exit_with, worker.stop)
-    worker.run()
+    if several:
+        _supervise(arguments, devices, database)
+    else:
+        _work(arguments, settings, database)
     return 0
 
 
@@ -59,3 +62,54 @@ def stop_with_parent(parent: int, stop: Callable[[], None]) -> None:
         stop()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _devices(arguments: Namespace, settings: Settings) -> list[str]:
+    if not arguments.all_gpus:
+        return [settings.device]
+    if arguments.device is not None:
+        raise InvalidInput("device", arguments.device, "is one, and --all-gpus takes every GPU", "give one of the two")
+    return gpus()
+
+
+def _check_concurrency(concurrency: int, threads: int, devices: list[str]) -> None:
+    if not 1 <= concurrency <= MOST_PROCESSES:
+        raise InvalidInput("concurrency", concurrency, "is out of range", f"use 1 to {MOST_PROCESSES}")
+    processes, cores = concurrency * len(devices), usable_cores()
+    if threads > 1 and processes * threads > cores:
+        problem = f"for each of {processes} processes are more than the {cores} cores of this machine"
+        raise InvalidInput("threads", threads, problem, f"use {max(1, cores // processes)}, or fewer processes")
+
+
+def _work(arguments: Namespace, settings: Settings, database: Database) -> None:
+    worker = Worker(
+        database,
+        WorkerSettings(
+            data_root=settings.data_root,
+            artifacts=settings.open_artifacts(),
+            lease_seconds=settings.lease_seconds,
+            device=settings.device,
+            threads=arguments.threads,
+        ),
+        worker_id=arguments.id,
+    )
+    _at_the_end(arguments, worker.stop)
+    worker.run()
+
+
+def _supervise(arguments: Namespace, devices: list[str], database: Database) -> None:
+    of_each = [["--device", device, "--threads", str(arguments.threads)] for device in devices]
+    supervisor = Supervisor(database, of_each * arguments.concurrency)
+    stopping = threading.Event()
+    _at_the_end(arguments, stopping.set)
+    supervisor.start()
+    stopping.wait()
+    supervisor.stop()
+    database.dispose()
+
+
+def _at_the_end(arguments: Namespace, stop: Callable[[], None]) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop())
+    if arguments.exit_with is not None:
+        stop_with_parent(arguments.exit_with, stop)

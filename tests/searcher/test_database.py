@@ -21,6 +21,7 @@ THREADS, WRITES = 8, 20
 
 def _worker(number: int = 0, **values: object) -> Worker:
     fields = {"id": str(number), "host": "here", "pid": 0, "device": "cpu", "versions": {}}
+    fields |= {"cores": 1, "threads": 1, "lease_seconds": 15.0}
     return Worker(**(fields | values))
 
 

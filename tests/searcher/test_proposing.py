@@ -150,7 +150,7 @@ def test_proposing_at_once_never_proposes_a_candidate_twice(database: Database) 
 
 def test_candidates_are_proposed_for_searches_of_one_engine(database: Database) -> None:
     ours, on_ray = post(database, widths=[3, 4]), post(database, widths=[3, 4, 5], seeds=[1], engine="ray")
-    assert [propose_next(database, "ray") for _ in range(4)] == [True] * 3 + [False]
+    assert [propose_next(database, engine="ray") for _ in range(4)] == [True] * 3 + [False]
     assert (_open_proposals(database, ours), _open_proposals(database, on_ray)) == (0, 3)
     assert propose_next(database)
     assert (_open_proposals(database, ours), _open_proposals(database, on_ray)) == (1, 3)

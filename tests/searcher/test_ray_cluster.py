@@ -125,7 +125,7 @@ def test_a_ray_search_says_what_it_waits_for_until_a_driver_is_there(database: D
         with database.write() as session:
             change(session, driver)
         found.append(waits_for(on_ray))
-    remedy = "a Ray driver: start one with `quantrank ray`"
+    remedy = "no Ray driver runs: start one with `quantrank ray`"
     assert found == [remedy, None, None, remedy]
     assert waits_for(other) is None
 

@@ -92,12 +92,12 @@ def test_a_table_that_no_migration_makes_would_be_noticed(database: Database) ->
 
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     with database.write() as session:
-        session.execute(text("INSERT INTO workers VALUES ('w', 'host', 1, 'cpu', '{}', NULL, 0, 0, NULL)"))
+        session.execute(text("INSERT INTO missing_data VALUES ('w', 'digits', '1', 'gone')"))
     before = _tables(database)
     assert upgrade(database) == upgrade(database)
     assert _tables(database) == before
     with database.read() as session:
-        assert session.execute(text("SELECT id, host FROM workers")).all() == [("w", "host")]
+        assert session.execute(text("SELECT worker_id, task FROM missing_data")).all() == [("w", "digits")]
 
 
 def test_downgrading_takes_every_table_away_and_upgrading_brings_them_back(fresh: Database) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,7 +15,8 @@ import numpy as np
 import pytest
 from building import claim, end_lease, kinds, post, recipe, rows, stages_of, status_of
 from PIL import Image
-from sqlalchemy import text, update
+from sqlalchemy import update
+from working import MOST_SECONDS, Results, new_worker, run_to_end, stored_results, wait_until, worker_settings
 
 from qcore import Architecture, BitWidths, evaluate, get_task
 from qcore.checkpoints import from_bytes, read_checkpoint
@@ -29,60 +27,22 @@ from searcher.execution import Executor
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import Lease
 from searcher.plan import plan
+from searcher.progress import progress
 from searcher.request import SearchRequest
 from searcher.retention import collect_garbage
 from searcher.searches import create_search
 from searcher.situation import search_recipe
-from searcher.tables import CurvePoint, Evaluation, Event, Proposal, Search, Stage
+from searcher.tables import CurvePoint, Evaluation, Event, MissingData, Search, Stage
 from searcher.tables import Worker as WorkerRow
 from searcher.worker import Worker
-from searcher.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from qcore import Recipe
 
 TINY = {"parameter_budget": 4000, "blocks": ["basic"], "depths": [8], "widths": [3], "recipe": recipe(2, 1)}
-KILLED = TINY | {"recipe": recipe(12, 2), "bit_widths": ["W2A2", "WFA2"]}
-MOST_SECONDS = 60.0
-
-Curve = list[tuple[int, float | None, float | None, float]]
-Results = dict[tuple[str, int, str], tuple[str, float | None, float | None, Curve]]
-
-
-def _worker(database: Database, folder: Path) -> Worker:
-    return Worker(database, _settings(folder))
-
-
-def _settings(folder: Path) -> WorkerSettings:
-    return WorkerSettings(data_root=folder / "datasets", artifacts=Artifacts(folder / "artifacts"), poll_seconds=0.01)
-
-
-def _run_to_end(worker: Worker) -> None:
-    for _ in range(100):
-        if not worker.run_one():
-            return
-    raise AssertionError("the worker always finds something to do")
-
-
-def _results(database: Database) -> Results:
-    """Every stage by architecture, seed and bit widths: status, accuracies and learning curve."""
-    found: Results = {}
-    for evaluation in rows(database, Evaluation):
-        for bits, stage in stages_of(database, evaluation.id).items():
-            curve = [
-                (point.epoch, point.train_loss, point.validation_accuracy, point.learning_rate)
-                for point in rows(database, CurvePoint, stage_id=stage.id)
-            ]
-            found[evaluation.architecture, evaluation.seed, bits] = (
-                stage.status,
-                stage.validation_accuracy,
-                stage.test_accuracy,
-                curve,
-            )
-    return found
 
 
 def _expected(folder: Path, name: str, bit_widths: list[str], used: Recipe, seed: int = 0) -> Results:
@@ -114,7 +74,7 @@ def _recipe_of(database: Database, search_id: int) -> Recipe:
 def test_a_worker_runs_a_search_to_its_end(sqlite_database: Database, tmp_path: Path) -> None:
     fields = TINY | {"blocks": ["basic", "preact"], "bit_widths": ["W2A2", "WFA4"], "seeds": [3]}
     search_id = post(sqlite_database, **fields)
-    _run_to_end(_worker(sqlite_database, tmp_path))
+    run_to_end(new_worker(sqlite_database, tmp_path))
     assert status_of(sqlite_database, search_id) == "finished"
     assert kinds(sqlite_database, search_id)[-1] == "search_finished"
     assert [(each.status, each.attempt) for each in rows(sqlite_database, Evaluation)] == [("done", 1)] * 2
@@ -123,18 +83,18 @@ def test_a_worker_runs_a_search_to_its_end(sqlite_database: Database, tmp_path: 
         **_expected(tmp_path, "basic-L8-D3", ["W2A2", "WFA4"], used, seed=3),
         **_expected(tmp_path, "preact-L8-D3", ["W2A2", "WFA4"], used, seed=3),
     }
-    assert _results(sqlite_database) == expected
+    assert stored_results(sqlite_database) == expected
     assert all((stage.train_seconds or 0.0) > 0.0 for stage in rows(sqlite_database, Stage))
 
 
 def test_a_worker_works_until_it_is_stopped(sqlite_database: Database, tmp_path: Path) -> None:
     search_id = post(sqlite_database, **TINY)
-    worker = _worker(sqlite_database, tmp_path)
+    worker = new_worker(sqlite_database, tmp_path)
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
-    _wait_until(lambda: status_of(sqlite_database, search_id) == "finished")
+    wait_until(lambda: status_of(sqlite_database, search_id) == "finished")
     later = post(sqlite_database, **TINY, seeds=[1])
-    _wait_until(lambda: status_of(sqlite_database, later) == "finished")
+    wait_until(lambda: status_of(sqlite_database, later) == "finished")
     assert thread.is_alive()
     (row,) = rows(sqlite_database, WorkerRow)
     assert (row.id, row.pid, row.device, row.stopped_at) == (worker.id, os.getpid(), "cpu", None)
@@ -152,7 +112,7 @@ def test_a_result_implies_its_network_and_leaves_no_checkpoint(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post(sqlite_database, **TINY)
-    artifacts = _settings(tmp_path).artifacts
+    artifacts = worker_settings(tmp_path).artifacts
     there: list[bytes] = []
     real = results.accept_stage
 
@@ -161,7 +121,7 @@ def test_a_result_implies_its_network_and_leaves_no_checkpoint(
         real(session, lease, stage_id, **values)
 
     monkeypatch.setattr(results, "accept_stage", accept_stage)
-    _run_to_end(_worker(sqlite_database, tmp_path))
+    run_to_end(new_worker(sqlite_database, tmp_path))
     for stage, content in zip(rows(sqlite_database, Stage), there, strict=True):
         assert artifacts.read_network(stage.key, stage.network_digest) == content
         saved = from_bytes(content)
@@ -173,7 +133,7 @@ def test_a_result_implies_its_network_and_leaves_no_checkpoint(
 
 def test_every_result_says_where_it_came_from(sqlite_database: Database, tmp_path: Path) -> None:
     post(sqlite_database, **TINY)
-    _run_to_end(_worker(sqlite_database, tmp_path))
+    run_to_end(new_worker(sqlite_database, tmp_path))
     for stage in rows(sqlite_database, Stage):
         found = stage.provenance
         assert found is not None
@@ -188,8 +148,8 @@ def test_a_float_network_that_is_gone_is_trained_again_without_a_second_result(
     sqlite_database: Database, tmp_path: Path, damage: str
 ) -> None:
     search_id = post(sqlite_database, **TINY)
-    worker = _worker(sqlite_database, tmp_path)
-    _run_to_end(worker)
+    worker = new_worker(sqlite_database, tmp_path)
+    run_to_end(worker)
     (evaluation,) = rows(sqlite_database, Evaluation)
     before = stages_of(sqlite_database, evaluation.id)["float"]
     network = tmp_path / "artifacts" / network_file(before.key, before.network_digest)
@@ -205,7 +165,7 @@ def test_a_float_network_that_is_gone_is_trained_again_without_a_second_result(
         with sqlite_database.write() as session:
             session.execute(update(Stage).where(Stage.id == before.id).values(network_digest="0" * 64))
     later = post(sqlite_database, **TINY, bit_widths=["W4A4"])
-    _run_to_end(worker)
+    run_to_end(worker)
     assert status_of(sqlite_database, later) == "finished"
     assert network.read_bytes() == content
     after = stages_of(sqlite_database, evaluation.id)["float"]
@@ -214,7 +174,7 @@ def test_a_float_network_that_is_gone_is_trained_again_without_a_second_result(
     told = [event.data["bit_widths"] for event in rows(sqlite_database, Event, search_id=later, kind="stage_ended")]
     assert told == ["W4A4"]
     used = _recipe_of(sqlite_database, search_id)
-    assert _results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
     assert list((tmp_path / "artifacts/checkpoints").iterdir()) == []
 
 
@@ -222,9 +182,9 @@ def test_a_float_network_that_an_earlier_release_stored_by_key_is_retrained_from
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search_id = post(sqlite_database, **TINY)
-    worker = _worker(sqlite_database, tmp_path)
-    _run_to_end(worker)
-    artifacts = _settings(tmp_path).artifacts
+    worker = new_worker(sqlite_database, tmp_path)
+    run_to_end(worker)
+    artifacts = worker_settings(tmp_path).artifacts
     for stage in rows(sqlite_database, Stage):
         artifacts.write(network_file(stage.key, None), artifacts.read_network(stage.key, stage.network_digest))
         artifacts.remove(network_file(stage.key, stage.network_digest))
@@ -232,10 +192,10 @@ def test_a_float_network_that_an_earlier_release_stored_by_key_is_retrained_from
         session.execute(update(Stage).values(network_digest=None))
     recorded = _recorder(monkeypatch, lambda *_: None)
     post(sqlite_database, **TINY, bit_widths=["W4A4"])
-    _run_to_end(worker)
+    run_to_end(worker)
     assert recorded == [("W4A4", 1)]
     used = _recipe_of(sqlite_database, search_id)
-    assert _results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
 
 
 @pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-9] + b"\xff" * 9])
@@ -243,16 +203,16 @@ def test_a_damaged_checkpoint_starts_its_stage_afresh(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
 ) -> None:
     search_id = post(sqlite_database, **TINY | {"recipe": recipe(3, 1)})
-    first = _worker(sqlite_database, tmp_path)
+    first = new_worker(sqlite_database, tmp_path)
     recorded = _recorder(monkeypatch, lambda _, epoch: first.stop() if epoch == 2 else None)
     first.run()
     (checkpoint,) = (tmp_path / "artifacts/checkpoints").iterdir()
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    _run_to_end(_worker(sqlite_database, tmp_path))
+    run_to_end(new_worker(sqlite_database, tmp_path))
     assert recorded == [("float", epoch) for epoch in (1, 2, 1, 2, 3)] + [("W2A2", 1)]
     assert status_of(sqlite_database, search_id) == "finished"
     used = _recipe_of(sqlite_database, search_id)
-    assert _results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2"], used)
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2"], used)
 
 
 @pytest.mark.parametrize("kind", ["memory", "s3"])
@@ -267,12 +227,12 @@ def test_a_store_behind_a_url_serves_a_search_as_a_folder_does(
     search_id = post(sqlite_database, **TINY)
     artifacts = Artifacts(location)
     for _ in range(2):  # the second worker, as on another host, finds what the first one stored
-        worker = Worker(sqlite_database, replace(_settings(tmp_path), artifacts=Artifacts(location)))
-        _run_to_end(worker)
+        worker = Worker(sqlite_database, replace(worker_settings(tmp_path), artifacts=Artifacts(location)))
+        run_to_end(worker)
         later = post(sqlite_database, **TINY, bit_widths=["W4A4"])
     used = _recipe_of(sqlite_database, search_id)
     assert status_of(sqlite_database, later) == "finished"
-    assert _results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2", "W4A4"], used)
     stages = rows(sqlite_database, Stage)
     assert all(artifacts.read_network(each.key, each.network_digest) for each in stages)
     networks = {network_file(each.key, each.network_digest) for each in stages}
@@ -287,19 +247,72 @@ def test_a_store_behind_a_url_serves_a_search_as_a_folder_does(
     assert {file.name for file in artifacts.files()} == networks
 
 
-def test_missing_data_fails_the_evaluation_with_its_remedy_and_ends_the_search(
+def test_a_worker_without_the_data_hands_the_evaluation_back_and_says_once_what_it_lacks(
+    sqlite_database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    poor, rich = new_worker(sqlite_database, tmp_path / "poor"), new_worker(sqlite_database, tmp_path / "rich")
+    _write_parts(tmp_path / "rich/datasets")
+    request = SearchRequest(
+        task="images/parts@8", bit_widths=["W2A2"], **TINY | {"widths": [3, 4], "parameter_budget": 10_000}
+    )
+    with sqlite_database.write() as session:
+        search_id = create_search(session, plan(request, tmp_path / "rich/datasets")).id
+    run_to_end(poor)
+    (evaluation,) = rows(sqlite_database, Evaluation)
+    assert (evaluation.status, evaluation.attempt, evaluation.error) == ("queued", 0, None)
+    (missing,) = rows(sqlite_database, MissingData)
+    assert (missing.worker_id, missing.task) == (poor.id, "images/parts@8")
+    assert f"lacks the folder {tmp_path / 'poor/datasets/images/parts'}" in missing.problem
+    assert "put one folder of images per class in" in missing.problem
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert missing.problem in told[0]
+    run_to_end(rich)
+    assert status_of(sqlite_database, search_id) == "finished"
+    assert [(each.status, each.attempt) for each in rows(sqlite_database, Evaluation)] == [("done", 1)] * 2
+
+
+def test_a_worker_takes_evaluations_again_once_the_data_are_there(sqlite_database: Database, tmp_path: Path) -> None:
+    _write_parts(tmp_path / "server")
+    request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
+    with sqlite_database.write() as session:
+        search_id = create_search(session, plan(request, tmp_path / "server")).id
+    worker = Worker(sqlite_database, replace(worker_settings(tmp_path), data_check_seconds=0.05))
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_until(lambda: len(rows(sqlite_database, MissingData)) == 1)
+    with sqlite_database.read() as session:
+        waits_for = progress(session, session.get_one(Search, search_id)).waits_for
+    assert waits_for is not None
+    assert "no worker has its data" in waits_for
+    (tmp_path / "datasets").mkdir(exist_ok=True)
+    (tmp_path / "server/images").rename(tmp_path / "datasets/images")
+    wait_until(lambda: status_of(sqlite_database, search_id) == "finished")
+    worker.stop()
+    thread.join(MOST_SECONDS)
+    assert rows(sqlite_database, MissingData) == []
+    assert [each.status for each in rows(sqlite_database, Evaluation)] == ["done"]
+
+
+def test_a_worker_with_damaged_data_does_not_try_them_again_and_again(
     sqlite_database: Database, tmp_path: Path
 ) -> None:
-    search_id = post(sqlite_database, **TINY | {"task": "cifar10", "parameter_budget": 10_000})
-    _run_to_end(_worker(sqlite_database, tmp_path))
-    (evaluation,) = rows(sqlite_database, Evaluation)
-    assert (evaluation.status, evaluation.attempt) == ("failed", 1)
-    assert evaluation.error is not None
-    assert evaluation.error.startswith("task: 'cifar10' lacks data_batch_1")
-    assert str(tmp_path / "datasets") in evaluation.error
-    assert "cifar-10-python.tar.gz" in evaluation.error
-    assert status_of(sqlite_database, search_id) == "finished"
-    assert kinds(sqlite_database, search_id)[-2:] == ["evaluation_failed", "search_finished"]
+    _write_parts(tmp_path / "datasets")
+    damaged = tmp_path / "datasets/images/parts/nut/07.png"
+    damaged.write_bytes(b"?" * damaged.stat().st_size)
+    request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
+    with sqlite_database.write() as session:
+        search_id = create_search(session, plan(request, tmp_path / "datasets")).id
+    worker = Worker(sqlite_database, replace(worker_settings(tmp_path), data_check_seconds=0.0))
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_until(lambda: len(rows(sqlite_database, MissingData)) == 1)
+    other = post(sqlite_database, **TINY)
+    wait_until(lambda: status_of(sqlite_database, other) == "finished")
+    worker.stop()
+    thread.join(MOST_SECONDS)
+    assert kinds(sqlite_database, search_id).count("evaluation_started") == 1
+    assert status_of(sqlite_database, search_id) == "running"
 
 
 def _write_parts(data_root: Path, count: int = 30) -> None:
@@ -315,7 +328,7 @@ def _write_parts(data_root: Path, count: int = 30) -> None:
 def test_a_search_over_the_users_own_images_is_trained_on_a_host_that_has_the_same_ones(
     sqlite_database: Database, tmp_path: Path
 ) -> None:
-    worker, data_root = _worker(sqlite_database, tmp_path), tmp_path / "datasets"
+    worker, data_root = new_worker(sqlite_database, tmp_path), tmp_path / "datasets"
     for count in (30, 40):  # the second time other images, for the worker that has read the first ones
         for host in (tmp_path / "server", data_root):
             shutil.rmtree(host, ignore_errors=True)
@@ -323,7 +336,7 @@ def test_a_search_over_the_users_own_images_is_trained_on_a_host_that_has_the_sa
         request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
         with sqlite_database.write() as session:
             search_id = create_search(session, plan(request, tmp_path / "server")).id
-        _run_to_end(worker)
+        run_to_end(worker)
         assert status_of(sqlite_database, search_id) == "finished"
         evaluation = rows(sqlite_database, Evaluation)[-1]
         trained = {
@@ -354,12 +367,12 @@ def test_a_host_with_other_images_than_the_search_was_posted_for_trains_on_none_
     request = SearchRequest(task="images/parts@8", bit_widths=["W2A2"], **TINY)
     with sqlite_database.write() as session:
         create_search(session, plan(request, tmp_path / "server"))
-    _run_to_end(_worker(sqlite_database, tmp_path))
+    run_to_end(new_worker(sqlite_database, tmp_path))
     (evaluation,) = rows(sqlite_database, Evaluation)
-    assert evaluation.status == "failed"
-    assert evaluation.error is not None
-    assert "has other images than asked for" in evaluation.error
-    assert str(tmp_path / "datasets/images/parts") in evaluation.error
+    assert (evaluation.status, evaluation.attempt) == ("queued", 0)
+    (missing,) = rows(sqlite_database, MissingData)
+    assert "has other images than asked for" in missing.problem
+    assert str(tmp_path / "datasets/images/parts") in missing.problem
 
 
 def _recorder(monkeypatch: pytest.MonkeyPatch, after: Callable[[Stage, int], None]) -> list[tuple[str, int]]:
@@ -388,7 +401,7 @@ def test_a_stopped_worker_hands_its_evaluation_back_and_another_continues_it(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[str, int]
 ) -> None:
     search_id = post(sqlite_database, **TINY | {"recipe": recipe(4, 3)})
-    first, second = _worker(sqlite_database, tmp_path), _worker(sqlite_database, tmp_path)
+    first, second = new_worker(sqlite_database, tmp_path), new_worker(sqlite_database, tmp_path)
 
     def stop(stage: Any, epoch: int) -> None:
         if (str(stage.bit_widths), epoch) == stop_at:
@@ -401,17 +414,17 @@ def test_a_stopped_worker_hands_its_evaluation_back_and_another_continues_it(
     assert recorded[-1] == stop_at
     stage = stages_of(sqlite_database, evaluation.id)[stop_at[0]]
     assert (stage.status, stage.epochs_done) == ("pending", stop_at[1])
-    saved = read_checkpoint(_settings(tmp_path).artifacts.checkpoint(stage.key))
+    saved = read_checkpoint(worker_settings(tmp_path).artifacts.checkpoint(stage.key))
     assert saved is not None
     assert len(saved[1]["curve"]) == stop_at[1]
 
-    _run_to_end(second)
+    run_to_end(second)
     assert status_of(sqlite_database, search_id) == "finished"
     all_epochs = [*(("float", epoch) for epoch in range(1, 5)), *(("W2A2", epoch) for epoch in range(1, 4))]
     assert recorded == all_epochs
     (evaluation,) = rows(sqlite_database, Evaluation)
     assert (evaluation.status, evaluation.attempt, evaluation.worker_id) == ("done", 1, second.id)
-    assert _results(sqlite_database) == _expected(
+    assert stored_results(sqlite_database) == _expected(
         tmp_path, "basic-L8-D3", ["W2A2"], _recipe_of(sqlite_database, search_id)
     )
 
@@ -420,7 +433,7 @@ def test_a_worker_stopped_in_the_last_epoch_of_a_stage_does_not_begin_the_next(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post(sqlite_database, **TINY | {"recipe": recipe(2, 2)})
-    worker = _worker(sqlite_database, tmp_path)
+    worker = new_worker(sqlite_database, tmp_path)
 
     def stop(stage: Any, epoch: int) -> None:
         if (str(stage.bit_widths), epoch) == ("float", 2):
@@ -447,7 +460,7 @@ def test_a_worker_that_lost_its_lease_drops_the_evaluation_and_stores_nothing_mo
             taken.append(claim(sqlite_database, worker_id="another"))
 
     recorded = _recorder(monkeypatch, take_over)
-    assert _worker(sqlite_database, tmp_path).run_one()
+    assert new_worker(sqlite_database, tmp_path).run_one()
     assert recorded == [("float", 1), ("float", 2)]
     (evaluation,) = rows(sqlite_database, Evaluation)
     assert (evaluation.status, evaluation.worker_id, evaluation.attempt) == ("running", "another", 2)
@@ -461,11 +474,11 @@ def test_a_diverging_run_is_a_result_and_the_search_ends(sqlite_database: Databa
     changes = recipe(3, 3)
     changes[part]["schedule"] |= {"learning_rate": 10.0, "weight_decay": 1.0}
     search_id = post(sqlite_database, **TINY | {"recipe": changes, "bit_widths": ["W2A2", "W4A4"]})
-    _run_to_end(_worker(sqlite_database, tmp_path))
+    run_to_end(new_worker(sqlite_database, tmp_path))
     (evaluation,) = rows(sqlite_database, Evaluation)
     assert evaluation.status == "done"
     assert status_of(sqlite_database, search_id) == "finished"
-    found = {bits: result for (_, _, bits), result in _results(sqlite_database).items()}
+    found = {bits: result for (_, _, bits), result in stored_results(sqlite_database).items()}
     statuses = {bits: result[0] for bits, result in found.items()}
     float_status = "diverged" if part == "float_part" else "done"
     assert statuses == {"float": float_status, "W2A2": "diverged", "W4A4": "diverged"}
@@ -479,117 +492,3 @@ def test_a_diverging_run_is_a_result_and_the_search_ends(sqlite_database: Databa
     with sqlite_database.read() as session:
         (entry,) = search_leaderboard(session, session.get_one(Search, search_id))
     assert (entry.rank, entry.diverged, entry.ranking_accuracy) == (1, 1, None)
-
-
-def _wait_until(condition: Callable[[], bool], log: Callable[[], str] = lambda: "") -> None:
-    pause, last = threading.Event(), time.monotonic() + MOST_SECONDS
-    while not condition():
-        assert time.monotonic() < last, f"never happened; {log()}"
-        pause.wait(0.05)
-
-
-@contextmanager
-def _worker_process(database: Database, home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker as users start it; killed at the end if it is still there."""
-    environment = os.environ | {
-        "QUANTRANK_HOME": str(home),
-        "QUANTRANK_DATABASE_URL": database.url.render_as_string(hide_password=False),
-        "QUANTRANK_ARTIFACTS": str(home / "artifacts"),
-        "QUANTRANK_LEASE_SECONDS": "1",
-    }
-    with (home / "worker.log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service", "worker"], env=environment, stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait(MOST_SECONDS)
-
-
-def _log_epochs(database: Database) -> None:
-    """Lets the database note every curve point that is inserted, with the attempt that inserted it."""
-    noted = (
-        "INSERT INTO noted (stage_id, epoch, attempt) SELECT NEW.stage_id, NEW.epoch, evaluations.attempt "
-        "FROM stages JOIN evaluations ON evaluations.id = stages.evaluation_id WHERE stages.id = NEW.stage_id;"
-    )
-    if database.embedded:
-        statements = [
-            "CREATE TABLE noted (id INTEGER PRIMARY KEY, stage_id INTEGER, epoch INTEGER, attempt INTEGER)",
-            f"CREATE TRIGGER note AFTER INSERT ON curve_points BEGIN {noted} END",
-        ]
-    else:
-        statements = [
-            "CREATE TABLE noted (id SERIAL PRIMARY KEY, stage_id BIGINT, epoch INTEGER, attempt INTEGER)",
-            f"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {noted} RETURN NEW; END $$",
-            "CREATE TRIGGER note AFTER INSERT ON curve_points FOR EACH ROW EXECUTE FUNCTION note()",
-        ]
-    with database.write() as session:
-        for statement in statements:
-            session.connection().exec_driver_sql(statement)
-
-
-def _noted(database: Database) -> list[tuple[int, int, int]]:
-    """(stage, epoch, attempt) of every recorded epoch, in their order."""
-    with database.read() as session:
-        return [tuple(row) for row in session.execute(text("SELECT stage_id, epoch, attempt FROM noted ORDER BY id"))]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What the killed search gets in a home of its own, where nobody kills anybody."""
-    home = tmp_path_factory.mktemp("undisturbed")
-    shutil.copy(sqlite_template, home / "quantrank.db")
-    database = Database(f"sqlite:///{home / 'quantrank.db'}")
-    post(database, **KILLED)
-    _run_to_end(_worker(database, home))
-    found = _results(database)
-    database.dispose()
-    return found
-
-
-def test_an_evaluation_survives_its_killed_worker_and_ends_as_if_undisturbed(
-    database: Database, tmp_path: Path, undisturbed: Results
-) -> None:
-    search_id = post(database, **KILLED)
-    _log_epochs(database)
-
-    def log() -> str:
-        return (tmp_path / "worker.log").read_text()
-
-    with _worker_process(database, tmp_path) as first:
-        _wait_until(lambda: len(_noted(database)) >= 3 or first.poll() is not None, log)
-        assert first.poll() is None, log()
-        first.kill()
-        first.wait(MOST_SECONDS)
-    (evaluation,) = rows(database, Evaluation)
-    stage = stages_of(database, evaluation.id)["float"]
-    assert (evaluation.status, evaluation.attempt, stage.status) == ("running", 1, "pending"), "killed too late"
-    saved = read_checkpoint(Artifacts(tmp_path / "artifacts").checkpoint(stage.key))
-    assert saved is not None
-    checkpointed = len(saved[1]["curve"])
-
-    with _worker_process(database, tmp_path) as second:
-        _wait_until(lambda: status_of(database, search_id) == "finished" or second.poll() is not None, log)
-        assert second.poll() is None, log()
-        second.terminate()
-        assert second.wait(MOST_SECONDS) == 0
-    (evaluation,) = rows(database, Evaluation)
-    assert (evaluation.status, evaluation.attempt) == ("done", 2)
-    noted = _noted(database)
-    before = [each for each in noted if each[2] == 1]
-    assert before == [(stage.id, epoch, 1) for epoch in range(1, len(before) + 1)]
-    assert 0 <= len(before) - checkpointed <= 1  # an epoch is recorded first and checkpointed then
-    stages = stages_of(database, evaluation.id)
-    epochs = [*itertools.product([stages["float"].id], range(checkpointed + 1, 13))]
-    epochs += [(stages[bits].id, epoch) for bits in ("W2A2", "WFA2") for epoch in (1, 2)]
-    assert noted[len(before) :] == [(stage_id, epoch, 2) for stage_id, epoch in epochs]
-
-    assert _results(database) == undisturbed
-    assert {bits: len(curve) for (*_, bits), (*_, curve) in undisturbed.items()} == {"float": 12, "W2A2": 2, "WFA2": 2}
-    told = rows(database, Event, search_id=search_id)
-    assert [event.data["bit_widths"] for event in told if event.kind == "stage_ended"] == ["float", "W2A2", "WFA2"]
-    assert [event.data["attempt"] for event in told if event.kind == "evaluation_started"] == [1, 2]
-    assert len(rows(database, Proposal)) == 1
-    workers = {worker.id: worker.stopped_at for worker in rows(database, WorkerRow)}
-    assert len(workers) == 2
-    assert workers[evaluation.worker_id] is not None

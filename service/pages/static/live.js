@@ -31,8 +31,8 @@ if (board && board.dataset.status === "running") {
     bar.max = now.epochs_total;
     bar.value = now.epochs_done;
     document.getElementById("told").textContent =
-      `${now.proposed} of ${now.candidates} candidates proposed, ${now.epochs_done} of ${now.epochs_total} epochs` +
-      (now.waits_for ? `; waits for ${now.waits_for}` : "");
+      `${now.proposed} of ${now.candidates} candidates proposed, ${now.epochs_done} of ${now.epochs_total} epochs`;
+    document.getElementById("waits").textContent = now.waits_for ? `Waiting: ${now.waits_for}` : "";
   });
   events.addEventListener("stage_ended", refresh);
   for (const kind of ["search_finished", "search_cancelled"]) {

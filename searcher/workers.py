@@ -1,0 +1,150 @@
+"""Workers as the database knows them: what they have, what they do, and which tasks they lack the data of."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import and_, delete, exists, func, select, update
+
+from qcore.devices import usable_cores
+from qcore.memory import device_bytes
+from qcore.provenance import versions
+from searcher.database import database_now, read_clock
+from searcher.ray_tune.presence import DEVICE as DRIVER
+from searcher.tables import Evaluation, MissingData, Search, Worker
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+    from searcher.worker_settings import WorkerSettings
+
+_GONE_SHOWN_SECONDS = 24 * 3600.0
+"""How long after its last sign of life a worker that is gone is still listed."""
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A worker that has not ended as it should."""
+
+    worker: Worker
+    status: Literal["working", "idle", "gone"]
+    """gone: its last sign of life is older than its lease."""
+    evaluation: Evaluation | None
+    """What it works on."""
+    missing: list[MissingData]
+
+
+def register(session: Session, worker_id: str, settings: WorkerSettings) -> None:
+    """Lets the pool know of a worker, this process."""
+    session.add(
+        Worker(
+            id=worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=settings.device,
+            memory_bytes=device_bytes(settings.device),
+            cores=usable_cores(),
+            threads=settings.threads,
+            versions=versions(),
+            lease_seconds=settings.lease_seconds,
+        )
+    )
+
+
+def beat(session: Session, worker_id: str, evaluation_id: int | None) -> None:
+    """Says that a worker lives and what it works on."""
+    values = {"heartbeat_at": database_now(), "evaluation_id": evaluation_id}
+    session.execute(update(Worker).where(Worker.id == worker_id).values(values))
+
+
+def end(session: Session, worker_id: str) -> None:
+    """Says that a worker has ended, or was seen to end."""
+    values = {"stopped_at": database_now(), "evaluation_id": None}
+    session.execute(update(Worker).where(Worker.id == worker_id).values(values))
+    session.execute(delete(MissingData).where(MissingData.worker_id == worker_id))
+
+
+def list_workers(session: Session) -> list[WorkerStatus]:
+    """Workers that run, and those that vanished within a day, by host and device."""
+    now = read_clock(session)
+    query = (
+        select(Worker, Evaluation)
+        .outerjoin(Evaluation, Evaluation.id == Worker.evaluation_id)
+        .where(Worker.stopped_at.is_(None), Worker.heartbeat_at >= now - _GONE_SHOWN_SECONDS)
+        .order_by(Worker.host, Worker.device, Worker.started_at, Worker.id)
+    )
+    found: list[WorkerStatus] = []
+    missing: dict[str, list[MissingData]] = {}
+    for each in session.scalars(select(MissingData).order_by(MissingData.task, MissingData.task_version)):
+        missing.setdefault(each.worker_id, []).append(each)
+    for worker, evaluation in session.execute(query):
+        lacks = missing.get(worker.id, [])
+        if worker.heartbeat_at + worker.lease_seconds < now:
+            found.append(WorkerStatus(worker, "gone", None, lacks))
+        else:
+            found.append(WorkerStatus(worker, "working" if evaluation else "idle", evaluation, lacks))
+    return found
+
+
+def count_live(session: Session) -> tuple[int, int]:
+    """How many workers there are, and how many of them hold no evaluation."""
+    count = session.scalars(select(func.count()).where(_lives())).one()
+    is_busy = and_(Evaluation.status == "running", Evaluation.lease_ends > database_now())
+    return count, max(0, count - session.scalars(select(func.count()).where(is_busy)).one())
+
+
+def _lives() -> ColumnElement[bool]:
+    return and_(
+        Worker.stopped_at.is_(None),
+        Worker.heartbeat_at + Worker.lease_seconds >= database_now(),
+        Worker.device != DRIVER,
+    )
+
+
+def note_missing(session: Session, worker_id: str, task: str, task_version: str, problem: str) -> None:
+    """Has a worker given no evaluations of a task, until ``forget_missing``."""
+    session.merge(MissingData(worker_id=worker_id, task=task, task_version=task_version, problem=problem))
+
+
+def forget_missing(session: Session, worker_id: str, task: str, task_version: str) -> None:
+    session.execute(
+        delete(MissingData).where(
+            MissingData.worker_id == worker_id, MissingData.task == task, MissingData.task_version == task_version
+        )
+    )
+
+
+def lacks_data(worker_id: Any, of: type[Evaluation] | type[Search]) -> ColumnElement[bool]:
+    """The SQL condition that a worker lacks the data of an evaluation or of a search."""
+    return exists().where(
+        MissingData.worker_id == worker_id, MissingData.task == of.task, MissingData.task_version == of.task_version
+    )
+
+
+def waits_for(session: Session, search: Search) -> str | None:
+    """Why none of the workers that run can train what a search wants; None if one can, or if none runs."""
+    lives = _lives()
+    of_release = Worker.versions["numerics"].as_integer() == search.numerics_version
+    lacking = exists().where(
+        MissingData.worker_id == Worker.id,
+        MissingData.task == search.task,
+        MissingData.task_version == search.task_version,
+    )
+    if session.scalars(select(Worker.id).where(lives, of_release, ~lacking).limit(1)).first() is not None:
+        return None
+    told = (
+        select(Worker.host, MissingData.problem)
+        .join(MissingData, MissingData.worker_id == Worker.id)
+        .where(lives, of_release, MissingData.task == search.task, MissingData.task_version == search.task_version)
+        .order_by(Worker.started_at, Worker.id)
+        .limit(1)
+    )
+    if found := session.execute(told).first():
+        return f"no worker has its data; on {found.host}: {found.problem}"
+    if session.scalars(select(Worker.id).where(lives).limit(1)).first() is not None:
+        return f"no worker is of the release it was posted with (numerics version {search.numerics_version})"
+    return None
