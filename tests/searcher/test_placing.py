@@ -167,13 +167,14 @@ def test_what_fails_is_failed_and_ends_the_search(
     postgres_database: Database, tmp_path: Path, engine: str, place: Place
 ) -> None:
     database = postgres_database
-    search_id = post(database, engine=engine, **THREE | {"task": "cifar10", "widths": [3]})
+    starts_from_nothing = {"float_part": {"checkpoint": {"path": "nowhere.safetensors", "sha256": "0" * 64}}}
+    search_id = post(database, engine=engine, **THREE | {"widths": [3], "recipe": starts_from_nothing})
     with place(database, tmp_path):
         _wait_until(lambda: status_of(database, search_id) == "finished")
     (evaluation,) = rows(database, Evaluation)
     assert (evaluation.status, evaluation.attempt) == ("failed", 1)
     assert evaluation.error is not None
-    assert evaluation.error.startswith("task: 'cifar10' lacks data_batch_1")
+    assert evaluation.error.startswith("recipe.float_part.checkpoint.path: 'nowhere.safetensors'")
 
 
 def test_a_cancelled_search_leaves_its_place_to_the_next(
