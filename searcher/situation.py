@@ -52,6 +52,9 @@ def recipes_of(search: Search) -> tuple[Recipe, ...]:
     return tuple(_recipe(json.dumps(values)) for values in (*search.rungs, search.recipe))
 
 
+_architecture = lru_cache(maxsize=2**16)(Architecture.parse)  # a large search's are read again at every proposal
+
+
 @lru_cache(maxsize=1024)
 def _recipe(text: str) -> Recipe:
     return Recipe.stored(json.loads(text))
@@ -86,7 +89,7 @@ def outcomes_of(session: Session, search: Search) -> list[Outcome]:
         .order_by(Candidate.id, Evaluation.seed)
     )
     return [
-        Outcome(Architecture.parse(architecture), rung, seed, accuracy, open=status in OPEN and stage == "pending")
+        Outcome(_architecture(architecture), rung, seed, accuracy, open=status in OPEN and stage == "pending")
         for architecture, rung, seed, status, retraining_hash, stage, accuracy in session.execute(query)
         if retraining_hash == hashes[rung]
     ]
@@ -103,7 +106,7 @@ def evaluations_left(session: Session, search: Search) -> int | None:
 def candidates_by_architecture(session: Session, search: Search) -> dict[Architecture, int]:
     """Ids of a search's candidates, in the order they were enumerated."""
     query = select(Candidate.architecture, Candidate.id).where(Candidate.search_id == search.id).order_by(Candidate.id)
-    return {Architecture.parse(name): candidate_id for name, candidate_id in session.execute(query)}
+    return {_architecture(name): candidate_id for name, candidate_id in session.execute(query)}
 
 
 def _cost(search: Search) -> Callable[[Architecture], float] | None:
