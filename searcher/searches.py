@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from qcore import InvalidInput, stored_task
 from qcore.cost import parameters
@@ -149,6 +149,13 @@ def extend_search(session: Session, search_id: int, limits: Limits) -> Search | 
         search.started_at = read_clock(session)
     if search.status == "finished":
         search.status, search.ended_by, search.ended_at = "running", None, None
+    # What a limit had cancelled is proposed again when its turn comes.
+    cancelled = select(Evaluation.id).where(Evaluation.status == "cancelled")
+    session.execute(
+        delete(Proposal)
+        .where(Proposal.search_id == search.id, Proposal.evaluation_id.in_(cancelled), Proposal.free.is_(False))
+        .execution_options(synchronize_session=False)
+    )
     emit(session, [search], "search_extended", **changes)
     settle(session, search)
     return search

@@ -183,6 +183,9 @@ def test_a_time_limit_ends_a_search_with_what_it_has(database: Database) -> None
         extend_search(session, search_id, Limits(time_limit_s=1000.0))
     end_at_limits(database)
     assert status_of(database, search_id) == "running"
+    run_out(database)  # what the limit had cancelled is evaluated too
+    assert status_of(database, search_id) == "finished"
+    assert [each.status for each in rows(database, Evaluation)] == ["done"] * 5
 
 
 def test_a_target_ends_a_search_with_the_first_candidate_that_reaches_it(database: Database) -> None:
