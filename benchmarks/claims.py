@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +150,7 @@ def post(database: Database, candidates: int) -> int:
         recipe={"float_part": ONE_EPOCH, "retraining": ONE_EPOCH},
     )
     planned = plan(request)
-    planned = type(planned)(**{**vars(planned), "candidates": planned.candidates[:candidates]})
+    planned = replace(planned, candidates=planned.candidates[:candidates])
     assert len(planned.candidates) == candidates, f"this space has only {len(planned.candidates)} candidates"
     with database.write() as session:
         return create_search(session, planned).id

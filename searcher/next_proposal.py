@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from qcore.stages import NUMERICS_VERSION
-from searcher.database import database_now
 from searcher.events import lock_searches
 from searcher.proposals import propose
 from searcher.samplers import load_sampler
 from searcher.searches import is_of_this_release, settle
-from searcher.situation import OPEN, candidates_by_architecture, situation_of
+from searcher.situation import OPEN, situation_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search
 from searcher.workers import lacks_data, note_missing
 
@@ -76,12 +75,12 @@ def _propose_for(database: Database, search_id: int, count: int, worker_id: str)
             if search.status != "running":
                 return False
             # Asked again of what the tables say now, with nobody beside: others may have proposed meanwhile.
-            situation, candidates = situation_of(session, search), candidates_by_architecture(session, search)
+            situation = situation_of(session, search)
             if situation.next_wish() is None:
                 if not _is_at_work(session, search):  # else the worker settles it, after it has told how that ended
                     settle(session, search)
                 return False
-            if _propose(session, search, islice(situation.wishes(_Chosen(chosen)), count), candidates):
+            if _propose(session, search, islice(situation.wishes(_Chosen(chosen)), count)):
                 return True
 
 
@@ -90,7 +89,7 @@ def _is_at_work(session: Session, search: Search) -> bool:
     query = (
         select(Evaluation.id)
         .join(Proposal, Proposal.evaluation_id == Evaluation.id)
-        .where(Proposal.search_id == search.id, Evaluation.status == "running", Evaluation.lease_ends > database_now())
+        .where(Proposal.search_id == search.id, Evaluation.is_held())
         .limit(1)
     )
     return session.scalars(query).first() is not None
@@ -106,12 +105,13 @@ def _leave_to_others(database: Database, search: Search, worker_id: str) -> None
         log.warning("search %d is left to other workers: %s", search.id, problem)
 
 
-def _propose(session: Session, search: Search, wishes: Iterable[Wish], candidates: dict[Architecture, int]) -> int:
+def _propose(session: Session, search: Search, wishes: Iterable[Wish]) -> int:
     """Stores what is wished for, up to where somebody else was faster; how many wishes that were."""
     count = 0
     with suppress(_Overtaken):
         for wish in wishes:
-            propose(session, search, session.get_one(Candidate, candidates[wish.architecture]), wish.rung, wish.seeds)
+            named = select(Candidate).filter_by(search_id=search.id, architecture=wish.architecture.name)
+            propose(session, search, session.scalars(named).one(), wish.rung, wish.seeds)
             count += 1
     return count
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, exists, func, select
 
 from searcher.proposals import stages_wanted_by
-from searcher.ray_tune.presence import any_driver
 from searcher.situation import evaluations_left, recipes_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
-from searcher.workers import waits_for
+from searcher.workers import any_driver, waits_for
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement

@@ -35,7 +35,7 @@ def situation_of(session: Session, search: Search) -> Situation:
             top=search.top,
             indifference_margin=search.indifference_margin,
         ),
-        tuple(candidates_by_architecture(session, search)),
+        _candidates(session, search),
         tuple(outcomes_of(session, search)),
         evaluations_left(session, search),
         _cost(search),
@@ -103,10 +103,10 @@ def evaluations_left(session: Session, search: Search) -> int | None:
     return max(0, search.max_evaluations - session.scalars(trained).one())
 
 
-def candidates_by_architecture(session: Session, search: Search) -> dict[Architecture, int]:
-    """Ids of a search's candidates, in the order they were enumerated."""
-    query = select(Candidate.architecture, Candidate.id).where(Candidate.search_id == search.id).order_by(Candidate.id)
-    return {_architecture(name): candidate_id for name, candidate_id in session.execute(query)}
+def _candidates(session: Session, search: Search) -> tuple[Architecture, ...]:
+    """A search's candidates, in the order they were enumerated."""
+    query = select(Candidate.architecture).where(Candidate.search_id == search.id).order_by(Candidate.id)
+    return tuple(map(_architecture, session.scalars(query)))
 
 
 def _cost(search: Search) -> Callable[[Architecture], float] | None:

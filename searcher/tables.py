@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, and_
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import Integer
 
 from searcher.database import database_now
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
 
 # SQLite gives out keys by itself only for INTEGER.
 _Key = BigInteger().with_variant(Integer, "sqlite")
@@ -125,6 +128,11 @@ class Evaluation(Base):
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float] = mapped_column(default=database_now())
     ended_at: Mapped[float | None]
+
+    @classmethod
+    def is_held(cls) -> ColumnElement[bool]:
+        """The SQL condition that a worker has it: its lease has not ended."""
+        return and_(cls.status == "running", cls.lease_ends > database_now())
 
 
 class Proposal(Base):

@@ -13,7 +13,6 @@ from qcore.devices import usable_cores
 from qcore.memory import device_bytes
 from qcore.provenance import versions
 from searcher.database import database_now, read_clock
-from searcher.ray_tune.presence import DEVICE as DRIVER
 from searcher.tables import Evaluation, MissingData, Search, Worker
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
     from searcher.worker_settings import WorkerSettings
 
+DRIVER = "ray"
+"""What the row of a Ray driver, which trains nothing itself, says in place of a device."""
 _GONE_SHOWN_SECONDS = 24 * 3600.0
 """How long after its last sign of life a worker that is gone is still listed."""
 
@@ -92,17 +93,18 @@ def list_workers(session: Session) -> list[WorkerStatus]:
 
 def count_live(session: Session) -> tuple[int, int]:
     """How many workers there are, and how many of them hold no evaluation."""
-    count = session.scalars(select(func.count()).where(_lives())).one()
-    is_busy = and_(Evaluation.status == "running", Evaluation.lease_ends > database_now())
-    return count, max(0, count - session.scalars(select(func.count()).where(is_busy)).one())
+    count = session.scalars(select(func.count()).where(_lives(), Worker.device != DRIVER)).one()
+    return count, max(0, count - session.scalars(select(func.count()).where(Evaluation.is_held())).one())
+
+
+def any_driver(session: Session) -> bool:
+    """Whether a Ray driver is at work."""
+    return session.scalars(select(Worker.id).where(_lives(), Worker.device == DRIVER).limit(1)).first() is not None
 
 
 def _lives() -> ColumnElement[bool]:
-    return and_(
-        Worker.stopped_at.is_(None),
-        Worker.heartbeat_at + Worker.lease_seconds >= database_now(),
-        Worker.device != DRIVER,
-    )
+    """The SQL condition that a worker, or a driver, has shown a sign of life within its lease."""
+    return and_(Worker.stopped_at.is_(None), Worker.heartbeat_at + Worker.lease_seconds >= database_now())
 
 
 def note_missing(session: Session, worker_id: str, task: str, task_version: str, problem: str) -> None:
@@ -127,7 +129,7 @@ def lacks_data(worker_id: Any, of: type[Evaluation] | type[Search]) -> ColumnEle
 
 def waits_for(session: Session, search: Search) -> str | None:
     """Why none of the workers that run can train what a search wants; None if one can, or if none runs."""
-    lives = _lives()
+    lives = _lives() & (Worker.device != DRIVER)
     of_release = Worker.versions["numerics"].as_integer() == search.numerics_version
     lacking = exists().where(
         MissingData.worker_id == Worker.id,

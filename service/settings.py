@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from qcore import InvalidInput
 from searcher.artifacts import Artifacts
 from searcher.database import Database
+from searcher.worker_settings import WorkerSettings
 
 PREFIX = "QUANTRANK_"
 
@@ -77,6 +78,16 @@ class Settings(BaseSettings):
             InvalidInput: when it is none.
         """
         return Artifacts(self.artifacts or self.home / "artifacts")
+
+    def for_workers(self, threads: int) -> WorkerSettings:
+        """What these settings mean to a worker whose training runs have so many threads."""
+        return WorkerSettings(
+            data_root=self.data_root,
+            artifacts=self.open_artifacts(),
+            lease_seconds=self.lease_seconds,
+            device=self.device,
+            threads=threads,
+        )
 
     def open_database(self) -> Database:
         """The database these settings name.

@@ -7,18 +7,17 @@ import secrets
 import socket
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from qcore.devices import usable_cores
 from qcore.provenance import versions
-from searcher.database import database_now
+from searcher import workers
 from searcher.tables import Evaluation, Worker
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-DEVICE = "ray"
-"""What a driver's row says in place of a device."""
+DEVICE = workers.DRIVER
 BEAT_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 """After which a driver is taken for dead."""
@@ -49,12 +48,12 @@ def register(session: Session, driver_id: str) -> None:
 
 
 def beat(session: Session, driver_id: str) -> None:
-    session.execute(update(Worker).where(Worker.id == driver_id).values(heartbeat_at=database_now()))
+    workers.beat(session, driver_id, None)
 
 
 def stop(session: Session, driver_id: str) -> None:
     """Tells a driver's trials to hand back what they have after their epoch."""
-    session.execute(update(Worker).where(Worker.id == driver_id).values(stopped_at=database_now()))
+    workers.end(session, driver_id)
 
 
 def has_stopped(session: Session, driver_id: str) -> bool:
@@ -64,19 +63,5 @@ def has_stopped(session: Session, driver_id: str) -> bool:
 
 def has_trials(session: Session, driver_id: str) -> bool:
     """Whether any of a driver's trials holds an evaluation."""
-    held = select(Evaluation.id).where(
-        Evaluation.status == "running",
-        Evaluation.lease_ends > database_now(),
-        Evaluation.worker_id.startswith(driver_id),
-    )
+    held = select(Evaluation.id).where(Evaluation.is_held(), Evaluation.worker_id.startswith(driver_id))
     return session.scalars(held.limit(1)).first() is not None
-
-
-def any_driver(session: Session) -> bool:
-    """Whether a driver is at work."""
-    alive = select(Worker.id).where(
-        Worker.device == DEVICE,
-        Worker.stopped_at.is_(None),
-        Worker.heartbeat_at > database_now() - _SILENCE_SECONDS,
-    )
-    return session.scalars(alive.limit(1)).first() is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 from typing import TYPE_CHECKING
 
 from qcore import InvalidInput
@@ -12,8 +11,7 @@ from qcore.devices import check_device_name
 from searcher.ray_tune.cluster import Share, connect, nodes, slots
 from searcher.ray_tune.driver import Driver
 from searcher.schema import require_current
-from searcher.worker_settings import WorkerSettings
-from service.commands.worker import stop_with_parent
+from service.commands.worker import stop_when_told
 from service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -38,19 +36,10 @@ def run(arguments: Namespace) -> int:
         log.warning("no node has what one evaluation is to get: waiting for one that has")
     driver = Driver(
         database,
-        WorkerSettings(
-            data_root=settings.data_root,
-            artifacts=settings.open_artifacts(),
-            lease_seconds=settings.lease_seconds,
-            device=settings.device,
-            threads=arguments.threads,
-        ),
+        settings.for_workers(arguments.threads),
         share,
     )
-    for each in (signal.SIGTERM, signal.SIGINT):  # Ray has its own handler for one of them
-        signal.signal(each, lambda *_: driver.stop())
-    if arguments.exit_with is not None:
-        stop_with_parent(arguments.exit_with, driver.stop)
+    stop_when_told(arguments, driver.stop)  # after Ray has started, which has a handler of its own for one signal
     driver.run()
     return 0
 

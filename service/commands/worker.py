@@ -12,7 +12,6 @@ from qcore import InvalidInput
 from qcore.devices import gpus, require_device, usable_cores
 from searcher.schema import require_current
 from searcher.worker import Worker
-from searcher.worker_settings import WorkerSettings
 from service.settings import load_settings
 from service.supervisor import Supervisor
 
@@ -84,16 +83,10 @@ def _check_concurrency(concurrency: int, threads: int, devices: list[str]) -> No
 def _work(arguments: Namespace, settings: Settings, database: Database) -> None:
     worker = Worker(
         database,
-        WorkerSettings(
-            data_root=settings.data_root,
-            artifacts=settings.open_artifacts(),
-            lease_seconds=settings.lease_seconds,
-            device=settings.device,
-            threads=arguments.threads,
-        ),
+        settings.for_workers(arguments.threads),
         worker_id=arguments.id,
     )
-    _at_the_end(arguments, worker.stop)
+    stop_when_told(arguments, worker.stop)
     worker.run()
 
 
@@ -101,14 +94,15 @@ def _supervise(arguments: Namespace, devices: list[str], database: Database) -> 
     of_each = [["--device", device, "--threads", str(arguments.threads)] for device in devices]
     supervisor = Supervisor(database, of_each * arguments.concurrency)
     stopping = threading.Event()
-    _at_the_end(arguments, stopping.set)
+    stop_when_told(arguments, stopping.set)
     supervisor.start()
     stopping.wait()
     supervisor.stop()
     database.dispose()
 
 
-def _at_the_end(arguments: Namespace, stop: Callable[[], None]) -> None:
+def stop_when_told(arguments: Namespace, stop: Callable[[], None]) -> None:
+    """Calls ``stop`` at SIGTERM and SIGINT, and with the process that this one is to end with, if there is one."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop())
     if arguments.exit_with is not None:

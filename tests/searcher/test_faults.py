@@ -87,8 +87,7 @@ def test_an_evaluation_survives_its_killed_worker_and_ends_as_if_undisturbed(
 
     log = _log_of(tmp_path)
     with worker_process(database, tmp_path) as first:
-        wait_until(lambda: len(noted(database)) >= 3 or first.poll() is not None, log)
-        assert first.poll() is None, log()
+        _wait_for_epochs(3, database, first, log)
         first.kill()
         first.wait(MOST_SECONDS)
     (evaluation,) = rows(database, Evaluation)
@@ -99,8 +98,7 @@ def test_an_evaluation_survives_its_killed_worker_and_ends_as_if_undisturbed(
     checkpointed = len(saved[1]["curve"])
 
     with worker_process(database, tmp_path) as second:
-        wait_until(lambda: status_of(database, search_id) == "finished" or second.poll() is not None, log)
-        assert second.poll() is None, log()
+        _wait_for_end(search_id, database, second, log)
         second.terminate()
         assert second.wait(MOST_SECONDS) == 0
     (evaluation,) = rows(database, Evaluation)
