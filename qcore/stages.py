@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qcore.recipe import Recipe
     from qcore.tasks import Task
 
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 """Raised by every change of code that changes results, so that old results are not taken for new ones."""
 
 

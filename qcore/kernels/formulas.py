@@ -97,8 +97,8 @@ def _by_channel(values: Tensor, x: Tensor) -> Tensor:
 def _normalized(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor
 ) -> Tensor:
-    scale = weight * deviation
-    z = x.float() * _by_channel(scale, x) + _by_channel(bias - mean * scale, x)
+    # The mean is taken off first: with a shift of bias - mean * scale, large values would cancel, and leave rounding.
+    z = (x.float() - _by_channel(mean, x)) * _by_channel(weight * deviation, x) + _by_channel(bias, x)
     return z if residual is None else z + residual.float()
 
 

@@ -137,36 +137,40 @@ void sum(const T *x, const Tiles &tiles, const float *shift, double *first_momen
 
 template <typename T, bool ROUNDED, bool RESIDUAL>
 void normalize_tile(const T *__restrict x, const T *__restrict residual, T *__restrict y,
-                    const float *__restrict scale, const float *__restrict shift, const Clip clip, int64_t size) {
+                    const float *__restrict center, const float *__restrict scale, const float *__restrict shift,
+                    const Clip clip, int64_t size) {
 #pragma omp simd
     for (int64_t i = 0; i < size; ++i) {
-        float z = read(x[i]) * scale[i] + shift[i];
+        float z = (read(x[i]) - center[i]) * scale[i] + shift[i];
         if (RESIDUAL) z += read(residual[i]);
         write(y + i, clipped<ROUNDED>(z, clip));
     }
 }
 
 template <typename T, bool ROUNDED, bool RESIDUAL>
-void normalize(const T *x, const T *residual, T *y, const Tiles &tiles, const std::vector<float> &scales,
-               const std::vector<float> &shifts, const Clip clip, int threads) {
+void normalize(const T *x, const T *residual, T *y, const Tiles &tiles, const std::vector<float> &centers,
+               const std::vector<float> &scales, const std::vector<float> &shifts, const Clip clip, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int64_t start = tile * tiles.length;
         normalize_tile<T, ROUNDED, RESIDUAL>(x + start, RESIDUAL ? residual + start : nullptr, y + start,
-                                             scales.data(), shifts.data(), clip, tiles.size(tile));
+                                             centers.data(), scales.data(), shifts.data(), clip, tiles.size(tile));
     }
 }
 
+// (x - center) * scale + shift. Where a batch's mean is the center, it is taken off first: in a shift of
+// bias - mean * scale, large values would cancel and leave rounding.
 template <typename T>
-void normalize_any(const T *x, const T *residual, T *y, const Tiles &tiles, const float *scale, const float *shift,
-                   const Clip clip, int threads) {
-    const std::vector<float> scales = tiles.repeated(scale), shifts = tiles.repeated(shift);
+void normalize_any(const T *x, const T *residual, T *y, const Tiles &tiles, const float *center, const float *scale,
+                   const float *shift, const Clip clip, int threads) {
+    const std::vector<float> centers = tiles.repeated(center), scales = tiles.repeated(scale),
+                             shifts = tiles.repeated(shift);
     if (clip.step > 0) {
-        if (residual) normalize<T, true, true>(x, residual, y, tiles, scales, shifts, clip, threads);
-        else normalize<T, true, false>(x, residual, y, tiles, scales, shifts, clip, threads);
+        if (residual) normalize<T, true, true>(x, residual, y, tiles, centers, scales, shifts, clip, threads);
+        else normalize<T, true, false>(x, residual, y, tiles, centers, scales, shifts, clip, threads);
     } else {
-        if (residual) normalize<T, false, true>(x, residual, y, tiles, scales, shifts, clip, threads);
-        else normalize<T, false, false>(x, residual, y, tiles, scales, shifts, clip, threads);
+        if (residual) normalize<T, false, true>(x, residual, y, tiles, centers, scales, shifts, clip, threads);
+        else normalize<T, false, false>(x, residual, y, tiles, centers, scales, shifts, clip, threads);
     }
 }
 
@@ -177,7 +181,7 @@ void forward(const T *x, const T *residual, T *y, int64_t rows, int64_t channels
     const Tiles tiles(rows, channels);
     std::vector<double> first(channels), second(channels);
     sum(x, tiles, running_mean, first.data(), second.data(), threads);
-    std::vector<float> scale(channels), shift(channels);
+    std::vector<float> scale(channels);
     for (int64_t c = 0; c < channels; ++c) {
         const double offset = first[c] / rows;
         double variance = second[c] / rows - offset * offset;
@@ -187,9 +191,8 @@ void forward(const T *x, const T *residual, T *y, int64_t rows, int64_t channels
         running_mean[c] += static_cast<float>(momentum * offset);
         running_var[c] += momentum * static_cast<float>(variance * rows / (rows > 1 ? rows - 1 : 1) - running_var[c]);
         scale[c] = weight[c] * inverse_deviation[c];
-        shift[c] = bias[c] - mean[c] * scale[c];
     }
-    normalize_any(x, residual, y, tiles, scale.data(), shift.data(), Clip{low, high, step}, threads);
+    normalize_any(x, residual, y, tiles, mean, scale.data(), bias, Clip{low, high, step}, threads);
 }
 
 template <typename T, bool RESIDUAL>
@@ -198,12 +201,9 @@ void backward(const T *gradient, const T *x, const T *residual, T *of_residual, 
               const float *inverse_deviation, float *of_weight, float *of_bias, float *of_clip, float low, float high,
               int threads) {
     const Tiles tiles(rows, channels);
-    std::vector<float> scale(channels), shift(channels);
-    for (int64_t c = 0; c < channels; ++c) {
-        scale[c] = weight[c] * inverse_deviation[c];
-        shift[c] = bias[c] - mean[c] * scale[c];
-    }
-    const std::vector<float> scales = tiles.repeated(scale.data()), shifts = tiles.repeated(shift.data()),
+    std::vector<float> scale(channels);
+    for (int64_t c = 0; c < channels; ++c) scale[c] = weight[c] * inverse_deviation[c];
+    const std::vector<float> scales = tiles.repeated(scale.data()), biases = tiles.repeated(bias),
                              means = tiles.repeated(mean);
     std::vector<double> parts(static_cast<size_t>(threads) * (2 * channels + 2));
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
@@ -212,7 +212,7 @@ void backward(const T *gradient, const T *x, const T *residual, T *of_residual, 
         tiles.share(thread, threads, first, last);
         Sums passed(tiles), products(tiles);
         float *sum_of = passed.recent.data(), *product = products.recent.data();
-        const float *by = scales.data(), *plus = shifts.data(), *center = means.data();
+        const float *by = scales.data(), *plus = biases.data(), *center = means.data();
         double above = 0, below = 0;
         walk(tiles, first, last, {&passed, &products}, [&](int64_t start, int64_t size) {
             const T *from = x + start, *given = gradient + start, *other = RESIDUAL ? residual + start : nullptr;
@@ -220,7 +220,7 @@ void backward(const T *gradient, const T *x, const T *residual, T *of_residual, 
             float over = 0, under = 0;
 #pragma omp simd reduction(+ : over, under)
             for (int64_t i = 0; i < size; ++i) {
-                const float value = read(from[i]), g = read(given[i]);
+                const float value = read(from[i]) - center[i], g = read(given[i]);
                 float z = value * by[i] + plus[i];
                 if (RESIDUAL) z += read(other[i]);
                 over += z >= high ? g : 0.0f;
@@ -228,7 +228,7 @@ void backward(const T *gradient, const T *x, const T *residual, T *of_residual, 
                 const float inside = z >= high || z <= low ? 0.0f : g;
                 if (RESIDUAL) write(masked + i, inside);
                 sum_of[i] += inside;
-                product[i] += inside * (value - center[i]);
+                product[i] += inside * value;
             }
             above += over;
             below += under;
@@ -253,10 +253,11 @@ void backward(const T *gradient, const T *x, const T *residual, T *of_residual, 
         of_weight[c] = static_cast<float>(slope);
         const double factor = -static_cast<double>(scale[c]) * inverse_deviation[c] * slope / rows;
         by_value[c] = static_cast<float>(factor);
-        constant[c] = static_cast<float>(-scale[c] * sums[c] / rows - factor * mean[c]);
+        constant[c] = static_cast<float>(-scale[c] * sums[c] / rows);
     }
     const std::vector<float> factors = tiles.repeated(by_value.data()), constants = tiles.repeated(constant.data());
-    const float *by = scales.data(), *plus = shifts.data(), *factor = factors.data(), *more = constants.data();
+    const float *by = scales.data(), *plus = biases.data(), *center = means.data(), *factor = factors.data(),
+                *more = constants.data();
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int64_t start = tile * tiles.length, size = tiles.size(tile);
@@ -264,7 +265,7 @@ void backward(const T *gradient, const T *x, const T *residual, T *of_residual, 
         T *to = of_x + start;
 #pragma omp simd
         for (int64_t i = 0; i < size; ++i) {
-            const float value = read(from[i]);
+            const float value = read(from[i]) - center[i];
             float g = read(given[i]);
             if (!RESIDUAL) {
                 const float z = value * by[i] + plus[i];
@@ -358,7 +359,9 @@ void clip_backward(const T *gradient, const uint8_t *where, T *passed, int64_t c
     extern "C" void batch_norm_clip_evaluate_##SUFFIX(                                                                 \
         const T *x, const T *residual, T *y, int64_t rows, int64_t channels, const float *scale, const float *shift,   \
         float low, float high, float step, int threads) {                                                              \
-        normalize_any<T>(x, residual, y, Tiles(rows, channels), scale, shift, Clip{low, high, step}, threads);         \
+        const std::vector<float> uncentered(channels, 0.0f);                                                           \
+        normalize_any<T>(x, residual, y, Tiles(rows, channels), uncentered.data(), scale, shift,                       \
+                         Clip{low, high, step}, threads);                                                              \
     }                                                                                                                  \
     extern "C" void batch_norm_clip_backward_##SUFFIX(                                                                 \
         const T *gradient, const T *x, const T *residual, T *of_residual, T *of_x, int64_t rows, int64_t channels,     \
