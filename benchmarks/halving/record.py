@@ -1,6 +1,6 @@
 """Trains every candidate in full and at several rungs, from several seeds, and records what came out.
 
-    python benchmarks/halving/record.py          # about an hour on two cores; goes on where it was interrupted
+    python -m benchmarks.halving.record          # about an hour on two cores; goes on where it was interrupted
 
 The table (``table.json``) is what searches are replayed on: ``replay.py``.
 """

@@ -1,6 +1,6 @@
 """Searches replayed on the recorded table: what successive halving, TPE, GP and random search find for what they cost.
 
-    python benchmarks/halving/replay.py [--replays 200] [--figure docs/figures/halving.svg]
+    python benchmarks/halving/replay.py [--replays 200] [--rungs 0.15] [--promoted-share 0.1]
 
 A replay draws one recorded seed for every evaluation and the order in which two workers' evaluations end, and runs the
 very planning and samplers that searches run. Cost is optimizer steps times MACs, float and W2A2, over that of training
