@@ -1,0 +1,31 @@
+"""What REST answers with, one file per resource."""
+
+from service.schemas.candidates import CandidateList, CandidateView, EvaluationSummary
+from service.schemas.evaluations import CurvePointView, DivergenceView, EvaluationView, StageView
+from service.schemas.leaderboards import EntryView, LeaderboardView
+from service.schemas.recipes import RecipeView
+from service.schemas.searches import SearchList, SearchView
+from service.schemas.tasks import DataView, TaskList, TaskView
+from service.schemas.workers import MissingDataView, WorkerList, WorkerView, WorkView
+
+__all__ = [
+    "CandidateList",
+    "CandidateView",
+    "CurvePointView",
+    "DataView",
+    "DivergenceView",
+    "EntryView",
+    "EvaluationSummary",
+    "EvaluationView",
+    "LeaderboardView",
+    "MissingDataView",
+    "RecipeView",
+    "SearchList",
+    "SearchView",
+    "StageView",
+    "TaskList",
+    "TaskView",
+    "WorkView",
+    "WorkerList",
+    "WorkerView",
+]
