@@ -26,6 +26,8 @@ from searcher.samplers import load_sampler
 TABLE = Path(__file__).parent / "table.json"
 WORKERS = 2
 MARGIN = 0.5
+RUNGS, PROMOTED_SHARE = (0.15,), 0.1
+"""Of successive halving, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ def compared(table: Table, fractions: tuple[float, ...], share: float, count: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replays", type=int, default=200)
-    parser.add_argument("--rungs", default="0.15")
-    parser.add_argument("--promoted-share", type=float, default=0.1)
+    parser.add_argument("--rungs", default=",".join(map(str, RUNGS)))
+    parser.add_argument("--promoted-share", type=float, default=PROMOTED_SHARE)
     arguments = parser.parse_args()
     fractions = tuple(float(each) for each in arguments.rungs.split(","))
     found = compared(Table.read(), fractions, arguments.promoted_share, arguments.replays)
