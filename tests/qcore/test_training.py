@@ -543,7 +543,7 @@ def test_a_gradient_that_breaks_is_found_with_its_step_and_layer(
 @pytest.mark.parametrize(
     ("name", "epochs", "seed"),
     # Where nothing holds clipping values, retraining MobileNetV2 from this seed breaks in its third epoch.
-    [("basic-L110-D3", 2, 0), ("depthwise-L110-D3", 2, 0), ("mobilenetv2-x0.3", 4, 1)],
+    [("basic-L110-D3", 2, 0), ("depthwise-L110-D3", 2, 0), ("mobilenetv2-x0.3", 4, 49)],
 )
 def test_very_deep_networks_and_mobilenetv2_train_at_two_bits_without_breaking(
     name: str, epochs: int, seed: int

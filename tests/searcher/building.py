@@ -179,6 +179,13 @@ def kinds(database: Database, search_id: int) -> list[str]:
     return [event.kind for event in rows(database, Event, search_id=search_id)]
 
 
+def stages_in_order(database: Database) -> list[Stage]:
+    """All stages by evaluation, the float one first; their ids follow their keys."""
+    with database.read() as session:
+        ids = session.scalars(select(Evaluation.id).order_by(Evaluation.id)).all()
+        return [stage for each in ids for stage in results.stages_of_evaluation(session, each)]
+
+
 def stages_of(database: Database, evaluation_id: int) -> dict[str, Stage]:
     return {stage.bit_widths: stage for stage in rows(database, Stage, evaluation_id=evaluation_id)}
 

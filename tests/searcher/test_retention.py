@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from building import claim, post, propose_candidates, recipe, rows, stages_of, train_next_stage, work, work_all
+from building import (
+    claim,
+    post,
+    propose_candidates,
+    recipe,
+    rows,
+    stages_in_order,
+    stages_of,
+    train_next_stage,
+    work,
+    work_all,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
@@ -70,7 +81,7 @@ def test_what_no_stage_needs_is_removed(database: Database, artifacts: Artifacts
     work(database, claim(database))
     train_next_stage(database, claim(database))
     store_networks(database, artifacts)
-    stages = rows(database, Stage)
+    stages = stages_in_order(database)
     for stage in stages:
         artifacts.checkpoint(stage.key).write(b"state")
     for name in (ORPHAN, UNKNOWN, LEFTOVER, *FOREIGN):

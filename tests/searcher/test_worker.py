@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from building import claim, end_lease, kinds, post, recipe, rows, stages_of, status_of
+from building import claim, end_lease, kinds, post, recipe, rows, stages_in_order, stages_of, status_of
 from PIL import Image
 from sqlalchemy import update
 from working import MOST_SECONDS, Results, new_worker, run_to_end, stored_results, wait_until, worker_settings
@@ -122,7 +122,7 @@ def test_a_result_implies_its_network_and_leaves_no_checkpoint(
 
     monkeypatch.setattr(results, "accept_stage", accept_stage)
     run_to_end(new_worker(sqlite_database, tmp_path))
-    for stage, content in zip(rows(sqlite_database, Stage), there, strict=True):
+    for stage, content in zip(stages_in_order(sqlite_database), there, strict=True):
         assert artifacts.read_network(stage.key, stage.network_digest) == content
         saved = from_bytes(content)
         assert saved is not None
