@@ -57,7 +57,9 @@ def test_the_leaderboard_fills_while_the_search_runs(url: str) -> None:
         page.goto(f"{url}{search['links']['page']}")
         assert page.locator("#board .status").inner_text() == "running"
         # The page is not loaded again: what appears from here on came by events.
+        # The list below comes last: the board may be of the moment before its last event.
         page.wait_for_selector("#board .status.finished", timeout=90_000)
+        page.wait_for_selector(f"[data-status-of='{search['id']}'].finished")
 
         architectures = page.locator("#board tbody a").all_inner_texts()
         ranks = page.locator("#board tbody tr td:first-child").all_inner_texts()
