@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from searcher.request import Limits
 
 
-def create_search(session: Session, plan: SearchPlan) -> Search:
-    """Stores a search and its candidates; those whose results are there already are linked to them at once."""
+def create_search(session: Session, plan: SearchPlan, posted_by: int | None = None) -> Search:
+    """Stores a search and its candidates; those whose results are there already are linked to them at once.
+
+    ``posted_by`` is the id of the API key it was posted with, if with any.
+    """
     search = Search(
         status="running",
         task=plan.task.name,
@@ -61,6 +64,7 @@ def create_search(session: Session, plan: SearchPlan) -> Search:
         recipe=plan.recipe.model_dump(mode="json"),
         float_recipe_hash=plan.recipe.float_part.hash(),
         retraining_recipe_hash=plan.recipe.retraining.hash(),
+        posted_by=posted_by,
     )
     candidates = [
         Candidate(

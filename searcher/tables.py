@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, and_
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import Integer
 
 from searcher.database import database_now
@@ -33,6 +33,25 @@ class Base(DeclarativeBase):
         list[int]: JSON,
         list[dict[str, Any]]: JSON,
     }
+
+
+class ApiKey(Base):
+    """What lets a caller in. The key itself is with its holder alone."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(16))
+    """read, submit or admin"""
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the key, in hexadecimal"""
+    hint: Mapped[str] = mapped_column(String(16))
+    """The key's beginning, to tell it from others"""
+    created_at: Mapped[float] = mapped_column(default=database_now())
+    last_used_at: Mapped[float | None]
+    """To the minute."""
+    revoked_at: Mapped[float | None]
 
 
 class Search(Base):
@@ -72,6 +91,9 @@ class Search(Base):
     recipe: Mapped[dict[str, Any]]
     float_recipe_hash: Mapped[str] = mapped_column(String(64))
     retraining_recipe_hash: Mapped[str] = mapped_column(String(64))
+    posted_by: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
+    """The key it was posted with, if with any."""
+    poster: Mapped[ApiKey | None] = relationship()
     created_at: Mapped[float] = mapped_column(default=database_now())
     started_at: Mapped[float] = mapped_column(default=database_now(), server_default="0")
     """What its time limit counts from: created, or extended by one."""

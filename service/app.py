@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from service import problems
+from service.access.guard import Guard
 from service.routes import evaluations, events, health, leaderboard, pages, searches, tasks, workers
 
 if TYPE_CHECKING:
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-def create_app(settings: Settings, database: Database) -> FastAPI:
-    """The app on a database whose tables are this release's."""
+def create_app(settings: Settings, database: Database, *, on_loopback: bool = True) -> FastAPI:
+    """The app on a database whose tables are this release's.
+
+    ``on_loopback`` says that only this host reaches it; then a key is needed only by what comes from elsewhere.
+    """
     app = FastAPI(
         title="quantrank",
         version=version("quantrank"),
@@ -26,6 +30,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     )
     app.state.settings, app.state.database = settings, database
     problems.install(app)
+    app.add_middleware(Guard, database=database, on_loopback=on_loopback)
     for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages):
         app.include_router(resource.router)
     app.mount("/static", StaticFiles(directory=pages.PAGES / "static"), name="static")

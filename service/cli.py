@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quantrank",
         description="Which architecture, within my parameter budget, still works after 2-bit quantization?",
-        epilog="Settings: QUANTRANK_HOME, _DATABASE_URL, _ARTIFACTS, _DATASETS, _URL, _PORT, _LEASE_SECONDS. "
+        epilog="Settings: QUANTRANK_HOME, _DATABASE_URL, _ARTIFACTS, _DATASETS, _URL, _PORT, _API_KEY, _LEASE_SECONDS. "
         "`quantrank COMMAND --help` says more of each command.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -193,6 +193,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(ray)
     workers = _add(commands, "workers", "the workers of a server: devices, current work, data they lack")
     _add_url(workers)
+
+    keys = _add(commands, "keys", "API keys, for a server that other hosts reach", json=False)
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = _add(actions, "create", "make a key and print it, this once")
+    create.add_argument("name", metavar="NAME", help="whose it is, or what for")
+    create.add_argument(
+        "--role",
+        choices=["read", "submit", "admin"],
+        default="submit",
+        help="see everything; post searches and change one's own (default); change everybody's",
+    )
+    _add(actions, "list", "keys, their roles and when they were last used")
+    revoke = _add(actions, "revoke", "let a key in no more")
+    revoke.add_argument("number", type=int, metavar="NUMBER", help="as `quantrank keys list` shows it")
 
     db = _add(commands, "db", "look after the database")
     db.add_argument("action", choices=["upgrade"], help="bring the tables to this release's")

@@ -28,12 +28,14 @@ class ServerError(Exception):
 class Client:
     """Talks to one server; a context manager."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
+        """``key`` is for a server that asks for one."""
         if not url.startswith(("http://", "https://")):
             raise InvalidInput("url", url, "is not a server's URL", "use e.g. http://127.0.0.1:8000")
         self.url = url.rstrip("/")
         try:
-            self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT_SECONDS)
+            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT_SECONDS, headers=headers)
         except httpx.InvalidURL as error:
             raise InvalidInput("url", url, f"is not a URL ({error})", "use e.g. http://127.0.0.1:8000") from None
 

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from searcher.database import Database
 from searcher.searches import get_search
 from searcher.tables import Search
-from service.problems import NotFound
+from service.access.caller import Caller
+from service.problems import Forbidden, NotFound
 from service.settings import Settings
 
 MOST_ID = 2**63 - 1
@@ -25,6 +26,11 @@ def get_settings(request: Request) -> Settings:
     return settings
 
 
+def get_caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
 def _reading(database: Annotated[Database, Depends(get_database)]) -> Iterator[Session]:
     with database.read() as session:
         yield session
@@ -38,6 +44,7 @@ def _writing(database: Annotated[Database, Depends(get_database)]) -> Iterator[S
 Reading = Annotated[Session, Depends(_reading, scope="function")]
 Writing = Annotated[Session, Depends(_writing, scope="function")]
 SettingsOf = Annotated[Settings, Depends(get_settings)]
+CallerOf = Annotated[Caller, Depends(get_caller)]
 SearchId = Annotated[int, Path(ge=1, le=MOST_ID)]
 
 
@@ -51,4 +58,14 @@ def found_search(search: Search | None, search_id: int) -> Search:
     return search
 
 
+def _changeable_search_id(session: Writing, search_id: SearchId, caller: CallerOf) -> int:
+    search = found_search(get_search(session, search_id), search_id)
+    if not caller.may_change(search.posted_by):
+        poster = "without a key" if search.poster is None else f"with the key {search.poster.name!r}"
+        raise Forbidden(f"search {search_id} was posted {poster}; use that one, or a key of role admin")
+    return search_id
+
+
+ChangeableSearchId = Annotated[int, Depends(_changeable_search_id)]
+"""Of a search that exists and that the caller may change."""
 ExistingSearch = Annotated[Search, Depends(_existing_search)]

@@ -43,7 +43,7 @@ class Problem(BaseModel):
 
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in (400, 404, 422)
+    status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in (400, 401, 403, 404, 422)
 }
 
 
@@ -54,6 +54,13 @@ class NotFound(HTTPException):
         super().__init__(404, f"{what} does not exist; {remedy}")
 
 
+class Forbidden(HTTPException):
+    """Not this caller's to do; says whose."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(403, detail)
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of the app a problem document."""
     app.add_exception_handler(InvalidInput, _invalid_input)
@@ -62,7 +69,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _respond(problem: Problem, headers: Any = None) -> Response:
+def respond(problem: Problem, headers: Any = None) -> Response:
+    """The answer that tells a problem."""
     # Escaped to ASCII: what a client sent may hold characters that no encoding takes.
     content = json.dumps(problem.model_dump(), allow_nan=False)
     return Response(content, problem.status, headers, media_type="application/problem+json")
@@ -73,24 +81,24 @@ async def _invalid_input(_request: Request, error: Exception) -> Response:
     told = FieldProblem(
         field=error.field, value=_shown(error.value), problem=error.problem, remedy=_shortened(error.remedy, 2000)
     )
-    return _respond(_unprocessable([told]))
+    return respond(_unprocessable([told]))
 
 
 async def _invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _respond(_unprocessable([_field_problem(each) for each in error.errors()]))
+    return respond(_unprocessable([_field_problem(each) for each in error.errors()]))
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
-    return _respond(Problem(title=title, status=error.status_code, detail=str(error.detail)), error.headers)
+    return respond(Problem(title=title, status=error.status_code, detail=str(error.detail)), error.headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     detail = "This is a fault of the server; its log says more. Nothing was stored."
-    return _respond(Problem(title="Internal Server Error", status=500, detail=detail))
+    return respond(Problem(title="Internal Server Error", status=500, detail=detail))
 
 
 def _unprocessable(errors: list[FieldProblem]) -> Problem:

@@ -23,9 +23,9 @@ def running_server(url: str | None, settings: Settings) -> Client | None:
     """The server at ``url`` or QUANTRANK_URL, or, with neither given, the one running on this host, if any."""
     given = url or settings.url
     if given is not None:
-        return Client(given)
+        return Client(given, settings.client_key)
     for candidate in (_announced(settings), f"http://127.0.0.1:{settings.port}"):
-        if candidate is not None and (client := Client(candidate)).is_up():
+        if candidate is not None and (client := Client(candidate, settings.client_key)).is_up():
             return client
     return None
 

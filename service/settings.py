@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from qcore import InvalidInput
 from searcher.artifacts import Artifacts
 from searcher.database import Database
 from searcher.worker_settings import WorkerSettings
+from service.access.secrets import checked_key, read_key_file
 
 PREFIX = "QUANTRANK_"
 
@@ -45,6 +46,12 @@ class Settings(BaseSettings):
     """The data root."""
     url: str | None = None
     """Server that client commands talk to."""
+    api_key: SecretStr | None = None
+    """Key that client commands send to the server, if it asks for one."""
+    api_key_file: Path | None = None
+    """File that holds the key, in its place."""
+    bootstrap_key_file: Path | None = None
+    """File with a key that the server takes as one of role admin from its start."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Where `serve` listens, and client commands look for it, when they are not told."""
     device: str = "cpu"
@@ -52,6 +59,17 @@ class Settings(BaseSettings):
     ``auto`` stand for what is fastest there."""
     lease_seconds: float = Field(default=15.0, ge=1, le=3600)
     """How long after a worker's last sign of life another takes its evaluation over."""
+
+    @property
+    def client_key(self) -> str | None:
+        """The key that client commands send.
+
+        Raises:
+            InvalidInput: when there is none where one is named.
+        """
+        if self.api_key is not None:
+            return checked_key(f"{PREFIX}API_KEY", self.api_key.get_secret_value())
+        return None if self.api_key_file is None else read_key_file(f"{PREFIX}API_KEY_FILE", self.api_key_file)
 
     @property
     def data_root(self) -> Path:

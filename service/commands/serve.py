@@ -13,7 +13,10 @@ import uvicorn
 
 from qcore import InvalidInput
 from qcore.devices import require_device
+from searcher.api_keys import has_usable_key
 from searcher.schema import require_current, upgrade
+from service.access.addresses import is_loopback
+from service.access.bootstrap import admit_bootstrap_key
 from service.app import create_app
 from service.commands.worker import stop_with_parent
 from service.settings import load_settings
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
     from pathlib import Path
+
+    from searcher.database import Database
 
 MOST_WORKERS = 256
 _STOP_SECONDS = 10.0
@@ -46,6 +51,11 @@ def run(arguments: Namespace) -> int:
 
     listening = _listen(arguments.host, settings.port if arguments.port is None else arguments.port)
     host, port = listening.getsockname()[:2]
+    on_loopback = is_loopback(host)
+    if settings.bootstrap_key_file is not None:
+        admit_bootstrap_key(database, settings.bootstrap_key_file)
+    if not on_loopback:
+        _require_key(database, arguments.host)
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     of_each = ["--device", settings.device, "--threads", str(arguments.threads)]
     supervisor = Supervisor(database, [of_each] * arguments.workers)
@@ -58,7 +68,10 @@ def run(arguments: Namespace) -> int:
 
     server = _Server(
         uvicorn.Config(
-            create_app(settings, database), log_level="warning", access_log=False, timeout_graceful_shutdown=2
+            create_app(settings, database, on_loopback=on_loopback),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=2,
         ),
         ready,
     )
@@ -102,6 +115,19 @@ def _listen(host: str, port: int) -> socket.socket:
             "port", f"{host}:{port}", f"cannot be listened on ({error})", "choose another with --port, or --port 0"
         ) from error
     return listening
+
+
+def _require_key(database: Database, host: str) -> None:
+    with database.read() as session:
+        if has_usable_key(session):
+            return
+    raise InvalidInput(
+        "host",
+        host,
+        "is reachable from other hosts, and there is no key to let anybody in with",
+        "make one with `quantrank keys create NAME --role admin`, or name a file that holds one in "
+        "QUANTRANK_BOOTSTRAP_KEY_FILE; or leave --host out, to serve this host alone",
+    )
 
 
 def _announce(server_file: Path, url: str) -> None:

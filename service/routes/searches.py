@@ -11,19 +11,30 @@ from searcher.progress import candidates_of, progress
 from searcher.request import Limits, SearchRequest
 from searcher.searches import cancel_search, create_search, extend_search, list_searches
 from searcher.situation import recipes_of
-from service.dependencies import MOST_ID, ExistingSearch, Reading, SearchId, SettingsOf, Writing, found_search
+from service.dependencies import (
+    MOST_ID,
+    CallerOf,
+    ChangeableSearchId,
+    ExistingSearch,
+    Reading,
+    SettingsOf,
+    Writing,
+    found_search,
+)
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
 
 router = APIRouter(tags=["searches"])
 
 
 @router.post("/search", status_code=201)
-def post_search(request: SearchRequest, session: Writing, settings: SettingsOf, response: Response) -> SearchView:
+def post_search(
+    request: SearchRequest, session: Writing, settings: SettingsOf, caller: CallerOf, response: Response
+) -> SearchView:
     """Starts a search: which architecture within the budgets is best at the first of the bit widths?"""
     resolved = plan(request, settings.data_root, settings.device)
     if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
         resolved.task.check(settings.data_root)
-    search = create_search(session, resolved)
+    search = create_search(session, resolved, caller.key_id)
     response.headers["Location"] = f"/searches/{search.id}"
     return SearchView.of(search, progress(session, search))
 
@@ -46,14 +57,14 @@ def get_search(search: ExistingSearch, session: Reading) -> SearchView:
 
 
 @router.post("/searches/{search_id}/cancel")
-def post_cancel(search_id: SearchId, session: Writing) -> SearchView:
+def post_cancel(search_id: ChangeableSearchId, session: Writing) -> SearchView:
     """Ends a running search; work that another search wants goes on. An ended search stays as it is."""
     search = found_search(cancel_search(session, search_id), search_id)
     return SearchView.of(search, progress(session, search))
 
 
 @router.post("/searches/{search_id}/extend")
-def post_extend(search_id: SearchId, limits: Limits, session: Writing) -> SearchView:
+def post_extend(search_id: ChangeableSearchId, limits: Limits, session: Writing) -> SearchView:
     """Gives a search the limits that are named; one that a limit had ended goes on. A cancelled one is refused."""
     search = found_search(extend_search(session, search_id, limits), search_id)
     return SearchView.of(search, progress(session, search))

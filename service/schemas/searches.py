@@ -42,6 +42,7 @@ class SearchView(BaseModel):
     priority: int
     recipe: RecipeView
     progress: Progress
+    posted_by: str | None = Field(description="Name of the API key it was posted with, if with any.")
     created_at: datetime
     ended_at: datetime | None
     ended_by: str | None = Field(
@@ -75,6 +76,7 @@ class SearchView(BaseModel):
             priority=search.priority,
             recipe=RecipeView.of(search_recipe(search)),
             progress=progress,
+            posted_by=None if search.poster is None else search.poster.name,
             created_at=to_datetime(search.created_at),
             ended_at=None if search.ended_at is None else to_datetime(search.ended_at),
             ended_by=search.ended_by,

@@ -28,7 +28,7 @@ BODY = {"task": "digits", "parameter_budget": 20_000}
 def client(database: Database, tmp_path: Path) -> Iterator[TestClient]:
     # A pool's API does not look for data; here both backends should.
     settings = Settings(home=tmp_path, database_url=None)
-    with TestClient(create_app(settings, database)) as client:
+    with TestClient(create_app(settings, database), base_url="http://127.0.0.1") as client:
         yield client
 
 

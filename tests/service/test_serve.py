@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -174,6 +175,24 @@ def test_a_process_whose_parent_is_gone_before_it_starts_ends_too(
     )
 
     assert ended.returncode == 0
+
+
+def test_beyond_this_host_commands_are_let_in_with_their_key(environment: dict[str, str], tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text(f"{secrets.token_hex(32)}\n")
+    served = environment | {"QUANTRANK_BOOTSTRAP_KEY_FILE": str(key_file)}
+    with serving(served, "--host", "0.0.0.0", "--workers", "0") as (_, http):
+        url = f"http://127.0.0.1:{http.base_url.port}"
+        refused = subprocess.run(
+            [*QUANTRANK, "workers", "--url", url], env=environment, capture_output=True, text=True, check=False
+        )
+        by_file = run(environment | {"QUANTRANK_API_KEY_FILE": str(key_file)}, "workers", "--url", url)
+        key = {"QUANTRANK_API_KEY": key_file.read_text(), "QUANTRANK_API_KEY_FILE": "/nowhere"}
+        by_value = run(environment | key, "workers", "--url", url)
+
+    assert refused.returncode == 1
+    assert "QUANTRANK_API_KEY" in refused.stderr
+    assert by_file == by_value == []
 
 
 def test_a_taken_port_is_named(environment: dict[str, str]) -> None:

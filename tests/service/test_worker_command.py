@@ -50,7 +50,7 @@ def client(environment: dict[str, str]) -> Iterator[TestClient]:
     settings = Settings(home=Path(environment["QUANTRANK_HOME"]))
     database = settings.open_database()
     subprocess.run([*QUANTRANK, "db", "upgrade"], env=environment, check=True, capture_output=True)
-    with TestClient(create_app(settings, database)) as client:
+    with TestClient(create_app(settings, database), base_url="http://127.0.0.1") as client:
         yield client
     database.dispose()
 

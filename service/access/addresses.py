@@ -1,0 +1,39 @@
+"""Where a request was sent to, and from which site."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this host's to itself, and cannot be another's."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def host_of(header: str) -> str:
+    """The name in a Host header, without port and brackets; empty where there is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_of_another_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser sends this for a page that is not this server's. Other programs do not say where they are."""
+    fetch_site = headers.get("sec-fetch-site")  # a page cannot set it; browsers leave it out over http to other hosts
+    if fetch_site is not None:
+        return fetch_site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")

@@ -1,0 +1,130 @@
+"""The guard: every request passes it, and reaches a route only with a caller who may.
+
+On an address of this host alone no key is needed, as long as the request was meant for this host: what a page asks of
+another name that suddenly stands for 127.0.0.1 (DNS rebinding), and what a proxy passes on from elsewhere, was not.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from fastapi.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from searcher.api_keys import find_key, note_use
+from service.access.addresses import host_of, is_loopback, is_of_another_site
+from service.access.caller import THIS_HOST, Caller
+from service.access.roles import Role, needed_role
+from service.access.secrets import digest_of
+from service.problems import Problem, respond
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from searcher.database import Database
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What tells nothing but that the server is alive: who starts and balances servers asks without a key."""
+
+_OPEN_FOLDERS = ("/static/",)
+_USE_PRECISION_SECONDS = 60.0
+_FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_KEY_REMEDY = (
+    "send a key as `Authorization: Bearer KEY` (commands take it from QUANTRANK_API_KEY or QUANTRANK_API_KEY_FILE); "
+    "`quantrank keys create`, where the server's database is, makes one"
+)
+
+
+class Refusal(Exception):  # noqa: N818  it is an answer
+    """Why a request is not let in."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem(title=title, status=status, detail=detail)
+        self.headers = {"WWW-Authenticate": 'Bearer realm="quantrank"'} if status == 401 else None
+
+
+class Guard:
+    """ASGI middleware that tells routes who calls (``request.state.caller``), or answers in their place."""
+
+    def __init__(self, app: ASGIApp, database: Database, *, on_loopback: bool) -> None:
+        self._app, self._database, self._on_loopback = app, database, on_loopback
+        self._noted: dict[int, float] = {}
+        """When a key's use was last written down, by this process's clock."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        assert scope["type"] == "http", "there are no other routes"
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(_OPEN_FOLDERS):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            caller = await run_in_threadpool(self._caller_of, request)
+        except Refusal as refusal:
+            await respond(refusal.problem, refusal.headers)(scope, receive, send)
+            return
+        request.state.caller = caller
+        await self._app(scope, receive, send)
+        if caller.key_id is not None:  # once it is answered: on SQLite this waits for other writers
+            await self._note_use(caller.key_id)
+
+    def _caller_of(self, request: Request) -> Caller:
+        needed = needed_role(request.method)
+        if needed is not Role.READ and is_of_another_site(request.headers):
+            detail = "A page of another site asked for this; use the pages of this server"
+            raise Refusal(403, "Asked by another site", detail)
+        caller = self._identified(request)
+        if not caller.role.includes(needed):
+            raise Refusal(
+                403,
+                "This key may not do that",
+                f"{request.method} needs a key of role {needed}, and {caller.name!r} has role {caller.role}; "
+                "use another key",
+            )
+        return caller
+
+    def _identified(self, request: Request) -> Caller:
+        given = request.headers.get("authorization")
+        if given is not None:
+            scheme, _, key = given.partition(" ")
+            if scheme.lower() != "bearer":
+                raise Refusal(
+                    401, "A key is needed", f"The authorization is not of the form `Bearer KEY`; {_KEY_REMEDY}"
+                )
+            return self._holder(key.strip())
+        if self._is_of_this_host(request):
+            return THIS_HOST
+        if self._on_loopback:
+            detail = (
+                "Without a key this server answers what is asked of 127.0.0.1 or localhost, on this host and through "
+                f"no proxy; {_KEY_REMEDY}"
+            )
+        else:
+            detail = f"This server is reachable from other hosts and answers to keys only; {_KEY_REMEDY}"
+        raise Refusal(401, "A key is needed", detail)
+
+    def _holder(self, key: str) -> Caller:
+        with self._database.read() as session:
+            found = find_key(session, digest_of(key))
+        if found is None or found.revoked_at is not None:
+            state = "was revoked" if found is not None else "is not known here"
+            raise Refusal(401, "The key is not accepted", f"The key {state}; {_KEY_REMEDY}")
+        return Caller(found.name, Role(found.role), found.id)
+
+    async def _note_use(self, key_id: int) -> None:
+        now = time.monotonic()
+        if now - self._noted.get(key_id, -_USE_PRECISION_SECONDS) >= _USE_PRECISION_SECONDS:
+            self._noted[key_id] = now
+            await run_in_threadpool(self._write_use, key_id)
+
+    def _write_use(self, key_id: int) -> None:
+        with self._database.write() as session:
+            note_use(session, key_id)
+
+    def _is_of_this_host(self, request: Request) -> bool:
+        forwarded = any(header in request.headers for header in _FORWARDING_HEADERS)
+        return self._on_loopback and not forwarded and is_loopback(host_of(request.headers.get("host", "")))

@@ -1,0 +1,28 @@
+"""What the holder of a key may do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Role(StrEnum):
+    """Each may do what the one before it may."""
+
+    READ = "read"
+    """See everything."""
+    SUBMIT = "submit"
+    """Post searches; cancel, extend and change one's own."""
+    ADMIN = "admin"
+    """Change everybody's searches."""
+
+    def includes(self, other: Role) -> bool:
+        """Whether this role may do what the other may."""
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+def needed_role(method: str) -> Role:
+    """The least role that a request needs. Routes may ask for more."""
+    return Role.READ if method in _SAFE_METHODS else Role.SUBMIT
