@@ -8,7 +8,10 @@ export QUANTRANK_HOME ?= $(CURDIR)/.quantrank
 BIN := .venv/bin
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
-.PHONY: setup demo serve test check format bench accuracy clean
+# Where `make secrets` writes what docker-compose.yml reads.
+SECRETS ?= secrets
+
+.PHONY: setup demo serve test check format bench accuracy secrets clean
 
 setup: .venv/installed
 
@@ -41,6 +44,16 @@ bench: setup
 # Whether precision and path change what networks learn: about 40 minutes on two cores.
 accuracy: setup
 	$(BIN)/python benchmarks/accuracy.py
+
+# What docker-compose.yml's services prove themselves with; what is there stays. Containers read the files as users of
+# their own, so everybody may; the folder keeps out whoever else is on this host.
+secrets: $(SECRETS)/postgres_password $(SECRETS)/bootstrap_key
+
+$(SECRETS)/postgres_password $(SECRETS)/bootstrap_key:
+	install -d -m 700 $(@D)
+	head -c 32 /dev/urandom | od -An -v -t x1 | tr -d ' \n' > $@.new
+	chmod 644 $@.new
+	mv $@.new $@
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -56,8 +56,13 @@ class Database:
     ``read`` and ``write`` are one transaction each: committed at the end of the block, rolled back on any exception.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = _with_driver(url)
+    def __init__(self, url: str, password: str | None = None) -> None:
+        """Nothing is opened yet. A password that is kept apart from the URL is given beside it.
+
+        Raises:
+            InvalidInput: when the URL is of no database, or has a password too.
+        """
+        self.url = _with_driver(url) if password is None else _with_password(_with_driver(url), password)
         self.embedded = self.url.get_backend_name() == "sqlite"
         self.engine = create_engine(self.url, pool_size=_POOL_SIZE, pool_pre_ping=not self.embedded)
         if self.embedded:
@@ -135,6 +140,14 @@ def _with_driver(url: str) -> URL:
     if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed
     raise InvalidInput(variable, described(parsed), "is neither PostgreSQL nor an SQLite file", _URL_REMEDY)
+
+
+def _with_password(url: URL, password: str) -> URL:
+    if url.password is not None or "password" in url.query or url.get_backend_name() == "sqlite":
+        problem = "has a password already" if url.get_backend_name() != "sqlite" else "is a file, which has no password"
+        remedy = "leave it out there, as in postgresql://user@host/database, or unset QUANTRANK_DATABASE_PASSWORD_FILE"
+        raise InvalidInput("QUANTRANK_DATABASE_URL", described(url), problem, remedy)
+    return url.set(password=password)
 
 
 _URL_REMEDY = "use postgresql://user:password@host/database or sqlite:////path/to/file.db"

@@ -12,7 +12,7 @@ from qcore import InvalidInput
 from searcher.artifacts import Artifacts
 from searcher.database import Database
 from searcher.worker_settings import WorkerSettings
-from service.access.secrets import checked_key, read_key_file
+from service.access.secrets import checked_key, read_key_file, read_password_file
 
 PREFIX = "QUANTRANK_"
 
@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """The embedded database and, unless set apart, artifacts and data sets."""
     database_url: str | None = None
     """PostgreSQL for a pool; the embedded SQLite database under ``home`` if not given."""
+    database_password_file: Path | None = None
+    """File that holds the password of ``database_url``, which then has none."""
     artifacts: str | None = None
     """Training states and trained networks: a folder or an fsspec URL, shared by all workers of a pool."""
     datasets: Path | None = None
@@ -111,10 +113,14 @@ class Settings(BaseSettings):
         """The database these settings name.
 
         Raises:
-            InvalidInput: when the URL is none.
+            InvalidInput: when the URL is none, or its password cannot be read.
         """
         if self.database_url is not None:
-            return Database(self.database_url)
+            password_file = self.database_password_file
+            password = (
+                None if password_file is None else read_password_file(f"{PREFIX}DATABASE_PASSWORD_FILE", password_file)
+            )
+            return Database(self.database_url, password)
         try:
             self.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:

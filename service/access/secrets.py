@@ -51,9 +51,25 @@ def read_key_file(field: str, path: Path) -> str:
     Raises:
         InvalidInput: when it cannot be read, or holds something else.
     """
+    return checked_key(field, _read(field, path, "a key"))
+
+
+def read_password_file(field: str, path: Path) -> str:
+    """The password that is a file's one line.
+
+    Raises:
+        InvalidInput: when it cannot be read, or holds none.
+    """
+    password = _read(field, path, "a password").rstrip("\r\n")
+    if not password or "\n" in password:
+        problem = "holds more than one line" if password else "holds no password"
+        raise InvalidInput(field, str(path), problem, "write the password there, and nothing else")
+    return password
+
+
+def _read(field: str, path: Path, what: str) -> str:
     try:
-        content = path.read_text()
+        return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise InvalidInput(field, str(path), f"cannot be read ({reason})", "name a file that holds a key") from None
-    return checked_key(field, content)
+        raise InvalidInput(field, str(path), f"cannot be read ({reason})", f"name a file that holds {what}") from None

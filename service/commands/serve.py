@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from qcore import InvalidInput
-from qcore.devices import require_device
+from qcore.devices import check_device_name, require_device
 from searcher.api_keys import has_usable_key
 from searcher.schema import require_current, upgrade
 from service.access.addresses import is_loopback
@@ -38,11 +38,13 @@ def run(arguments: Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load_settings(arguments.device)
-    require_device(settings.device, arguments.threads)  # better refused now than by every worker, as is the store
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
-    if arguments.workers:
+    if arguments.workers:  # better refused now than by every one of them
+        require_device(settings.device, arguments.threads)
         settings.open_artifacts()
+    else:  # searches may be posted for what other hosts have
+        check_device_name(settings.device, arguments.threads)
     database = settings.open_database()
     if database.embedded:
         upgrade(database)

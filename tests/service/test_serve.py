@@ -195,6 +195,16 @@ def test_beyond_this_host_commands_are_let_in_with_their_key(environment: dict[s
     assert by_file == by_value == []
 
 
+def test_a_server_without_workers_takes_searches_for_a_device_that_only_others_have(
+    environment: dict[str, str],
+) -> None:
+    with serving(environment | {"QUANTRANK_DEVICE": "cuda"}, "--workers", "0") as (_, http):
+        posted = http.post("/search", json={"task": "digits", "parameter_budget": 4000})
+
+    assert posted.status_code == 201
+    assert posted.json()["recipe"]["settings"]["float_part"]["path"] == "compiled"
+
+
 def test_a_taken_port_is_named(environment: dict[str, str]) -> None:
     with serving(environment, "--workers", "0") as (_, http):
         port = str(http.base_url.port)

@@ -1,0 +1,50 @@
+"""The pool of docker-compose.yml, rehearsed: what a user would see who starts it, searches and stops it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import httpx
+from rehearsal import Rehearsal
+
+EPOCH = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
+SEARCH = {
+    "task": "digits",
+    "parameter_budget": 6000,
+    "blocks": ["basic"],
+    "depths": [8],
+    "widths": [3, 4],
+    "bit_widths": ["W2A2"],
+    "recipe": {"float_part": EPOCH, "retraining": EPOCH},
+}
+
+
+def run_a_search(http: httpx.Client, **fields: object) -> list[str]:
+    """Posts a search, watches it to its end, and returns the architectures of its leaderboard."""
+    search = http.post("/search", json=SEARCH | fields).raise_for_status().json()
+    with http.stream("GET", search["links"]["events"], timeout=180) as events:
+        assert [line for line in events.iter_lines() if line.startswith("event: ")][-1] == "event: search_finished"
+    board = http.get(search["links"]["leaderboard"]).raise_for_status().json()
+    return sorted(entry["architecture"] for entry in board["entries"])
+
+
+def wait_for_workers(http: httpx.Client, count: int) -> None:
+    """Until so many have registered: one that is told to stop before it listens would just be ended."""
+    pause = threading.Event()
+    for _ in range(300):
+        if len(http.get("/workers").json()["workers"]) == count:
+            return
+        pause.wait(0.2)
+    raise AssertionError(f"there are never {count} workers")
+
+
+def test_the_pool_starts_searches_and_stops_cleanly(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path)
+    with rehearsal.running() as ended, httpx.Client(base_url=rehearsal.url, timeout=30) as http:
+        assert http.get("/searches").status_code == 401
+        http.headers["authorization"] = f"Bearer {rehearsal.secret('bootstrap_key')}"
+        assert run_a_search(http) == ["basic-L8-D3", "basic-L8-D4"]
+        wait_for_workers(http, 2)
+    assert ended == {"worker": [0, 0], "api": [0], "migrate": [0], "postgres": [0]}, rehearsal.log("worker")
+    assert len(list((tmp_path / "data/artifacts/networks").rglob("*.safetensors"))) == 4
