@@ -54,6 +54,19 @@ class ApiKey(Base):
     revoked_at: Mapped[float | None]
 
 
+class SignIn(Base):
+    """A browser that was let in with a key, and until when."""
+
+    __tablename__ = "sign_ins"
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    key_id: Mapped[int] = mapped_column(ForeignKey("api_keys.id"))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 of the token in the browser's cookie, in hexadecimal"""
+    created_at: Mapped[float] = mapped_column(default=database_now())
+    expires_at: Mapped[float] = mapped_column(index=True)
+
+
 class Search(Base):
     """A request and how far it is."""
 

@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 
 from service import problems
 from service.access.guard import Guard
-from service.routes import evaluations, events, health, leaderboard, pages, searches, tasks, workers
+from service.routes import evaluations, events, health, leaderboard, pages, searches, sign_in, tasks, workers
 
 if TYPE_CHECKING:
     from searcher.database import Database
@@ -31,7 +31,7 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     app.state.settings, app.state.database = settings, database
     problems.install(app)
     app.add_middleware(Guard, database=database, on_loopback=on_loopback)
-    for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages):
+    for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages, sign_in):
         app.include_router(resource.router)
     app.mount("/static", StaticFiles(directory=pages.PAGES / "static"), name="static")
     return app

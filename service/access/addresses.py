@@ -32,8 +32,20 @@ def host_of(header: str) -> str:
 
 def is_of_another_site(headers: Mapping[str, str]) -> bool:
     """Whether a browser sends this for a page that is not this server's. Other programs do not say where they are."""
+    return _is_said_to_be_of_this_site(headers) is False
+
+
+def is_of_this_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that one of this server's pages asks. Every browser says so of what is posted."""
+    return _is_said_to_be_of_this_site(headers) is True
+
+
+def _is_said_to_be_of_this_site(headers: Mapping[str, str]) -> bool | None:
+    """None where nothing is said."""
     fetch_site = headers.get("sec-fetch-site")  # a page cannot set it; browsers leave it out over http to other hosts
+    if fetch_site == "none":  # typed in, or a bookmark: no page asks
+        return None
     if fetch_site is not None:
-        return fetch_site not in ("same-origin", "none")
+        return fetch_site == "same-origin"
     origin = headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != headers.get("host")
+    return None if origin is None else origin.partition("://")[2] == headers.get("host")

@@ -15,6 +15,8 @@ class Caller:
     role: Role
     key_id: int | None
     """None without a key."""
+    signed_in: bool = False
+    """Whether it is a browser that signed in with the key, and sends a cookie by itself, whoever has it ask."""
 
     def may_change(self, posted_by: int | None) -> bool:
         """Whether a search that was posted with that key, or without one, is theirs to change."""

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
+from starlette.responses import RedirectResponse
 
 from searcher.api_keys import find_key, note_use
-from service.access.addresses import host_of, is_loopback, is_of_another_site
+from searcher.sign_ins import find_signed_in
+from service.access.addresses import host_of, is_loopback, is_of_another_site, is_of_this_site
 from service.access.caller import THIS_HOST, Caller
-from service.access.roles import Role, needed_role
+from service.access.cookies import digest_in_cookie
+from service.access.return_paths import SIGN_IN_PATH, sign_in_path
+from service.access.roles import Role, changes_something, needed_role
 from service.access.secrets import digest_of
 from service.problems import Problem, respond
 
@@ -24,8 +28,9 @@ if TYPE_CHECKING:
 
     from searcher.database import Database
 
-OPEN_PATHS = ("/healthz", "/readyz")
-"""What tells nothing but that the server is alive: who starts and balances servers asks without a key."""
+OPEN_PATHS = ("/healthz", "/readyz", SIGN_IN_PATH)
+"""What tells nothing but that the server is alive, which who starts and balances servers asks without a key; and the
+form to sign in with one."""
 
 _OPEN_FOLDERS = ("/static/",)
 _USE_PRECISION_SECONDS = 60.0
@@ -65,6 +70,9 @@ class Guard:
         try:
             caller = await run_in_threadpool(self._caller_of, request)
         except Refusal as refusal:
+            if refusal.problem.status == 401 and _leads_to_a_page(request):
+                await RedirectResponse(sign_in_path(request.url), status_code=303)(scope, receive, send)
+                return
             await respond(refusal.problem, refusal.headers)(scope, receive, send)
             return
         request.state.caller = caller
@@ -73,11 +81,14 @@ class Guard:
             await self._note_use(caller.key_id)
 
     def _caller_of(self, request: Request) -> Caller:
-        needed = needed_role(request.method)
-        if needed is not Role.READ and is_of_another_site(request.headers):
+        needed, changes = needed_role(request.method, request.url.path), changes_something(request.method)
+        if changes and is_of_another_site(request.headers):
             detail = "A page of another site asked for this; use the pages of this server"
             raise Refusal(403, "Asked by another site", detail)
         caller = self._identified(request)
+        if caller.signed_in and changes and not is_of_this_site(request.headers):
+            detail = "Nothing says that a page of this server asked; send the key itself as `Authorization: Bearer KEY`"
+            raise Refusal(403, "Asked by no page of this server", detail)
         if not caller.role.includes(needed):
             raise Refusal(
                 403,
@@ -98,6 +109,9 @@ class Guard:
             return self._holder(key.strip())
         if self._is_of_this_host(request):
             return THIS_HOST
+        digest = digest_in_cookie(request)
+        if digest is not None and (signed_in := self._signed_in(digest)) is not None:
+            return signed_in
         if self._on_loopback:
             detail = (
                 "Without a key this server answers what is asked of 127.0.0.1 or localhost, on this host and through "
@@ -115,6 +129,11 @@ class Guard:
             raise Refusal(401, "The key is not accepted", f"The key {state}; {_KEY_REMEDY}")
         return Caller(found.name, Role(found.role), found.id)
 
+    def _signed_in(self, digest: str) -> Caller | None:
+        with self._database.read() as session:
+            key = find_signed_in(session, digest)
+        return None if key is None else Caller(key.name, Role(key.role), key.id, signed_in=True)
+
     async def _note_use(self, key_id: int) -> None:
         now = time.monotonic()
         if now - self._noted.get(key_id, -_USE_PRECISION_SECONDS) >= _USE_PRECISION_SECONDS:
@@ -128,3 +147,12 @@ class Guard:
     def _is_of_this_host(self, request: Request) -> bool:
         forwarded = any(header in request.headers for header in _FORWARDING_HEADERS)
         return self._on_loopback and not forwarded and is_loopback(host_of(request.headers.get("host", "")))
+
+
+def _leads_to_a_page(request: Request) -> bool:
+    """Whether somebody looks at a browser that asks for a page; scripts and programs are told the problem instead."""
+    return (
+        request.method == "GET"
+        and "text/html" in request.headers.get("accept", "")
+        and "authorization" not in request.headers
+    )

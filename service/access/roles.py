@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from service.access.return_paths import SIGN_OUT_PATH
+
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -23,6 +25,10 @@ class Role(StrEnum):
         return order.index(self) >= order.index(other)
 
 
-def needed_role(method: str) -> Role:
+def changes_something(method: str) -> bool:
+    return method not in _SAFE_METHODS
+
+
+def needed_role(method: str, path: str) -> Role:
     """The least role that a request needs. Routes may ask for more."""
-    return Role.READ if method in _SAFE_METHODS else Role.SUBMIT
+    return Role.SUBMIT if changes_something(method) and path != SIGN_OUT_PATH else Role.READ

@@ -23,6 +23,11 @@ def new_key() -> str:
     return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
+def new_token() -> str:
+    """What a browser that signed in is known by; as random as a key."""
+    return secrets.token_urlsafe(_RANDOM_BYTES)
+
+
 def digest_of(key: str) -> str:
     """SHA-256, in hexadecimal. What is as random as a key needs no slow hash: nobody can go through all of them."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -22,8 +22,10 @@ PAGES = Path(__file__).parents[1] / "pages"
 LISTED_SEARCHES = 50
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-_templates = Jinja2Templates(PAGES)
-_templates.env.filters["in_words"] = in_words
+templates = Jinja2Templates(
+    PAGES, context_processors=[lambda request: {"caller": getattr(request.state, "caller", None)}]
+)
+templates.env.filters["in_words"] = in_words
 
 
 @router.get("/")
@@ -37,13 +39,13 @@ def index(request: Request, session: Reading, search: Annotated[int | None, Quer
         "searches": [SearchView.of(each, progress(session, each)) for each in searches],
         **(_board(session, chosen) if chosen else {"search": None}),
     }
-    return _templates.TemplateResponse(request, "index.html", context)
+    return templates.TemplateResponse(request, "index.html", context)
 
 
 @router.get("/searches/{search_id}/board")
 def board(request: Request, session: Reading, search: ExistingSearch) -> object:
     """The leaderboard's part of the page, for the script to put in place."""
-    return _templates.TemplateResponse(request, "board.html", _board(session, search))
+    return templates.TemplateResponse(request, "board.html", _board(session, search))
 
 
 def _board(session: Session, search: Search) -> dict[str, object]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
+from callers import BODY, ELSEWHERE, LOCAL, bearer, make_key, server
 from sqlalchemy import text
 
 from qcore import InvalidInput
-from searcher.api_keys import add_key, list_keys, revoke_key
+from searcher.api_keys import list_keys, revoke_key
 from searcher.database import Database
 from service.access.addresses import host_of, is_loopback
 from service.access.bootstrap import admit_bootstrap_key
@@ -18,25 +18,6 @@ from service.access.secrets import digest_of, hint_of, new_key
 from service.app import create_app
 from service.cli import main
 from service.settings import Settings
-
-BODY = {"task": "digits", "parameter_budget": 20_000}
-LOCAL, ELSEWHERE = "http://127.0.0.1:8000", "http://quantrank.example.org"
-
-
-def make_key(database: Database, role: Role, name: str = "somebody") -> str:
-    key = new_key()
-    with database.write() as session:
-        add_key(session, name, role, digest_of(key), hint_of(key))
-    return key
-
-
-def server(database: Database, tmp_path: Path, url: str = ELSEWHERE, *, on_loopback: bool = False) -> TestClient:
-    app = create_app(Settings(home=tmp_path, database_url=None), database, on_loopback=on_loopback)
-    return TestClient(app, base_url=url)
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 @pytest.mark.parametrize("url", [LOCAL, "http://localhost:8000", "http://[::1]:8000", "http://127.9.9.9"])

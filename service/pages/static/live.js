@@ -16,6 +16,7 @@ if (board && board.dataset.status === "running") {
       while (wanted) {
         wanted = false;
         const response = await fetch(`/searches/${search}/board`);
+        if (response.status === 401) location.reload(); // to sign in again
         if (response.ok) board.innerHTML = await response.text();
       }
       running = null;

@@ -1,0 +1,89 @@
+"""Signing in to the pages with an API key, and out."""
+
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from searcher.api_keys import find_key
+from searcher.database import Database
+from searcher.sign_ins import add_sign_in, end_sign_in
+from service.access.addresses import is_of_this_site
+from service.access.cookies import SIGN_IN_SECONDS, digest_in_cookie, remove_cookies, set_cookie
+from service.access.return_paths import SIGN_IN_PATH, SIGN_OUT_PATH, checked_return_path
+from service.access.secrets import digest_of, new_token
+from service.dependencies import get_database
+from service.problems import Forbidden
+from service.routes.pages import templates
+
+_MOST_FORM_BYTES = 8192
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+
+@router.get(SIGN_IN_PATH)
+def get_sign_in(request: Request, next: Annotated[str, Query()] = "/") -> Response:  # noqa: A002  the address says it
+    """The form."""
+    return _form(request, checked_return_path(next))
+
+
+async def _posted(request: Request) -> dict[str, str]:
+    """The form's fields."""
+    if not is_of_this_site(request.headers):
+        raise Forbidden("Another page than this server's asked for this; sign in at /sign-in")
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > _MOST_FORM_BYTES:
+            return {}
+    try:
+        fields = parse_qs(content.decode("ascii"), max_num_fields=10)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in fields.items()}
+
+
+@router.post(SIGN_IN_PATH)
+def post_sign_in(
+    request: Request,
+    posted: Annotated[dict[str, str], Depends(_posted)],
+    database: Annotated[Database, Depends(get_database)],
+) -> Response:
+    """Lets a browser in, under a new token, whatever it had before."""
+    path = checked_return_path(posted.get("next", "/"))
+    with database.read() as session:
+        key = find_key(session, digest_of(posted.get("key", "").strip()))
+    if key is None or key.revoked_at is not None:
+        return _form(request, path, problem="This key is not accepted: it is not known here, or it was revoked.")
+    token, former = new_token(), digest_in_cookie(request)
+    with database.write() as session:
+        if former is not None:
+            end_sign_in(session, former)
+        add_sign_in(session, key.id, digest_of(token), SIGN_IN_SECONDS)
+    response = RedirectResponse(path, status_code=303)
+    set_cookie(request, response, token)
+    return response
+
+
+@router.post(SIGN_OUT_PATH)
+def post_sign_out(request: Request, database: Annotated[Database, Depends(get_database)]) -> Response:
+    """Ends the browser's sign-in, for whoever may have copied its cookie too."""
+    digest = digest_in_cookie(request)
+    if digest is not None:
+        with database.write() as session:
+            end_sign_in(session, digest)
+    response = RedirectResponse(SIGN_IN_PATH, status_code=303)
+    remove_cookies(response)
+    return response
+
+
+def _form(request: Request, path: str, problem: str | None = None) -> Response:
+    status = 200 if problem is None else 401
+    return templates.TemplateResponse(
+        request,
+        "sign_in.html",
+        {"next": path, "problem": problem},
+        status_code=status,
+        headers={"Cache-Control": "no-store"},
+    )
