@@ -72,6 +72,31 @@ def database(request: pytest.FixtureRequest) -> Database:
     return found
 
 
+@pytest.fixture
+def fresh_postgres(postgres_url: URL) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    name = f"fresh_{next(_numbers)}"
+    _execute(postgres_url, f"CREATE DATABASE {name}")
+    yield postgres_url.set(database=name).render_as_string(hide_password=False)
+    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'fresh.db'}"
+    found: str = request.getfixturevalue("fresh_postgres")
+    return found
+
+
+@pytest.fixture
+def fresh(fresh_url: str) -> Iterator[Database]:
+    database = Database(fresh_url)
+    yield database
+    database.dispose()
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """URL of an S3-compatible server in this process."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alembic.config import Config
 from sqlalchemy import select, update
 
+import searcher
 from searcher import leases, results
 from searcher.database import database_now
 from searcher.plan import plan
@@ -197,6 +200,15 @@ def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:
             table.name: [tuple(row) for row in session.execute(select(table).order_by(*table.primary_key))]
             for table in Base.metadata.sorted_tables
         }
+
+
+def migrate(database: Database, way: Callable[[Config, str], None], revision: str) -> None:
+    """Takes a database to a revision, by Alembic's ``upgrade`` or ``downgrade``."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(searcher.__file__).parents[1] / "migrations"))
+    with database.migrate() as connection:
+        config.attributes["connection"] = connection
+        way(config, revision)
 
 
 def at_once(*tasks: Callable[[], Any]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,52 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine, inspect, select, text
+from building import migrate
+from sqlalchemy import MetaData, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-import searcher
 from qcore import InvalidInput
 from searcher.database import Database
 from searcher.schema import require_current, upgrade
 from searcher.tables import Base, Candidate, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from sqlalchemy.engine import URL
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def fresh_postgres(postgres_url: URL) -> Iterator[str]:
-    """URL of an empty PostgreSQL database."""
-    name = f"fresh_{next(_numbers)}"
-    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgres_url.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'fresh.db'}"
-    found: str = request.getfixturevalue("fresh_postgres")
-    return found
-
-
-@pytest.fixture
-def fresh(fresh_url: str) -> Iterator[Database]:
-    database = Database(fresh_url)
-    yield database
-    database.dispose()
 
 
 def _differences(database: Database, metadata: MetaData) -> list[object]:
@@ -67,14 +32,6 @@ def _differences(database: Database, metadata: MetaData) -> list[object]:
 
 def _tables(database: Database) -> set[str]:
     return set(inspect(database.engine).get_table_names())
-
-
-def _migrate(database: Database, way: Callable[[Config, str], None], revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(searcher.__file__).parents[1] / "migrations"))
-    with database.migrate() as connection:
-        config.attributes["connection"] = connection
-        way(config, revision)
 
 
 def _set_revision(database: Database, revision: str) -> None:
@@ -102,7 +59,7 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
 
 def test_downgrading_takes_every_table_away_and_upgrading_brings_them_back(fresh: Database) -> None:
     upgrade(fresh)
-    _migrate(fresh, command.downgrade, "base")
+    migrate(fresh, command.downgrade, "base")
     assert _tables(fresh) <= {"alembic_version"}
     upgrade(fresh)
     require_current(fresh)
@@ -126,7 +83,7 @@ VALUES (1, 'basic-L8-D3', 'basic', 8, 3, 2965)
 
 
 def test_searches_of_before_there_were_other_budgets_are_kept(fresh: Database) -> None:
-    _migrate(fresh, command.upgrade, "0002")
+    migrate(fresh, command.upgrade, "0002")
     with fresh.write() as session:
         session.execute(text(SEARCH_OF_REVISION_2))
         session.execute(text(CANDIDATE_OF_REVISION_2))
@@ -154,7 +111,7 @@ def test_a_search_without_a_parameter_budget_may_be_downgraded(fresh: Database) 
     with fresh.write() as session:
         session.execute(text(SEARCH_WITHOUT_PARAMETER_BUDGET))
         session.execute(text(CANDIDATE_OF_REVISION_2))
-    _migrate(fresh, command.downgrade, "0002")
+    migrate(fresh, command.downgrade, "0002")
     with fresh.read() as session:
         assert session.execute(text("SELECT id, parameter_budget FROM searches")).all() == [(1, 100_000_000)]
         assert session.execute(text("SELECT search_id FROM candidates")).all() == [(1,)]
