@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from service import problems
 from service.access.guard import Guard
 from service.routes import evaluations, events, health, leaderboard, pages, searches, sign_in, tasks, workers
+from service.routes.pages import errors, rendering
 
 if TYPE_CHECKING:
     from searcher.database import Database
@@ -30,8 +31,9 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     )
     app.state.settings, app.state.database = settings, database
     problems.install(app)
+    errors.install(app)
     app.add_middleware(Guard, database=database, on_loopback=on_loopback)
     for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages, sign_in):
         app.include_router(resource.router)
-    app.mount("/static", StaticFiles(directory=pages.PAGES / "static"), name="static")
+    app.mount("/static", StaticFiles(directory=rendering.FOLDER / "static"), name="static")
     return app

@@ -15,7 +15,7 @@ from service.access.return_paths import SIGN_IN_PATH, SIGN_OUT_PATH, checked_ret
 from service.access.secrets import digest_of, new_token
 from service.dependencies import get_database
 from service.problems import Forbidden
-from service.routes.pages import templates
+from service.routes.pages.rendering import render
 
 _MOST_FORM_BYTES = 8192
 
@@ -80,10 +80,6 @@ def post_sign_out(request: Request, database: Annotated[Database, Depends(get_da
 
 def _form(request: Request, path: str, problem: str | None = None) -> Response:
     status = 200 if problem is None else 401
-    return templates.TemplateResponse(
-        request,
-        "sign_in.html",
-        {"next": path, "problem": problem},
-        status_code=status,
-        headers={"Cache-Control": "no-store"},
-    )
+    response = render(request, "sign_in.html", status=status, next=path, problem=problem)
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -87,7 +87,7 @@ class SearchView(BaseModel):
                 "events": f"{path}/events",
                 "cancel": f"{path}/cancel",
                 "extend": f"{path}/extend",
-                "page": f"/?search={search.id}",
+                "page": f"/ui/searches/{search.id}",
             },
         )
 

@@ -66,7 +66,7 @@ def test_a_search_runs_through_a_server_and_again_from_stored_results(environmen
         again = run(environment, "search", *SMALL, "--recipe", json.dumps(RECIPE), "--watch", "--url", url)
         entry = first["leaderboard"]["entries"][0]
         evaluation = http.get(f"/evaluations/{entry['evaluations'][0]}").json()
-        page = http.get(f"/?search={first['search']['id']}").text
+        page = http.get(first["search"]["links"]["page"]).text
         of_bytes = [*SMALL[:2], *SMALL[4:], "--model-bytes-budget", "2048", "--recipe", json.dumps(RECIPE)]
         shown = subprocess.run(
             [*QUANTRANK, "search", *of_bytes, "--watch", "--url", url],

@@ -1,4 +1,4 @@
-"""Takes the README's picture of the leaderboard: python docs/screenshot.py http://127.0.0.1:8000/?search=1"""
+"""Takes the README's picture of the leaderboard: python docs/screenshots.py http://127.0.0.1:8000/ui/searches/1"""
 
 from __future__ import annotations
 

@@ -1,0 +1,3 @@
+import { refreshEvery } from "./refresh.js";
+
+refreshEvery(2000);

@@ -1,0 +1,9 @@
+"""Pages: what a browser shows of a resource lies where REST has it, below ``/ui``."""
+
+from fastapi import APIRouter
+
+from service.routes.pages import search, searches, workers
+
+router = APIRouter(include_in_schema=False)
+for page in (searches, search, workers):
+    router.include_router(page.router)

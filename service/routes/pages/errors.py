@@ -1,0 +1,47 @@
+"""Errors as people see them: whoever asks for a page is told a problem on a page."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from qcore import InvalidInput
+from service.routes.pages.rendering import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi import FastAPI, Request, Response
+
+
+def install(app: FastAPI) -> None:
+    """Has the app's problem documents shown as pages to those who asked for one."""
+    for kind in (InvalidInput, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _as_page(app.exception_handlers[kind]))
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a browser asks, for its user to look at; scripts and programs take anything."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _as_page(handler: Callable[[Request, Exception], Any]) -> Callable[[Request, Exception], Any]:
+    async def shown(request: Request, error: Exception) -> Response:
+        answer: Response = await handler(request, error)
+        if not wants_page(request):
+            return answer
+        problem = json.loads(bytes(answer.body))
+        return error_page(request, answer.status_code, problem["title"], problem["detail"])
+
+    return shown
+
+
+def error_page(request: Request, status: int, title: str, detail: str) -> Response:
+    """A page that says what is wrong and where to go from there."""
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        title = "This address cannot be used as it is"
+    return render(request, "error.html", status=status, code=status, title=title, detail=detail)
