@@ -71,6 +71,8 @@ class Replay:
     chosen: str
     cost: float
     evaluations: int
+    choices: tuple[tuple[float, str], ...] = ()
+    """What had been spent when an evaluation in full ended, and what would then have been chosen."""
 
 
 def replayed(
@@ -81,6 +83,7 @@ def replayed(
     steps = (*fractions, 1.0)
     strategy = replace(strategy, rungs=len(fractions), seeds=(seed,))
     outcomes: list[Outcome] = []
+    choices: list[tuple[float, str]] = []
     cost, spent_all = 0.0, False
     while True:
         situation = Situation(strategy, table.candidates, tuple(outcomes))
@@ -98,13 +101,20 @@ def replayed(
             each = outcomes[index]
             row = drawn.choice(table.rows[each.architecture.name, steps[each.rung]])
             outcomes[index] = replace(each, accuracy=row["W2A2"]["validation"], open=False)
+            if each.rung == len(fractions):
+                choices.append((cost, _best(outcomes, each.rung)))
         else:
             break
+    return Replay(_best(outcomes, len(fractions)), cost, len(outcomes), tuple(choices))
+
+
+def _best(outcomes: list[Outcome], rung: int) -> str:
+    """The candidate with the greatest validation accuracy of those evaluated in full."""
     full: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        if outcome.rung == len(fractions):
+        if outcome.rung == rung:
             full.setdefault(outcome.architecture.name, []).append(outcome)
-    return Replay(max(full, key=lambda name: mean_accuracy(full[name]) or 0.0), cost, len(outcomes))
+    return max(full, key=lambda name: mean_accuracy(full[name]) or 0.0)
 
 
 def summary(table: Table, replays: list[Replay]) -> dict[str, float]:

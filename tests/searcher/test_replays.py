@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from benchmarks.halving.figure import COSTS, gaps
 from benchmarks.halving.record import FRACTIONS
 from benchmarks.halving.replay import PROMOTED_SHARE, RUNGS, Table, replayed, summary
 from searcher.planning import Strategy
@@ -33,3 +35,12 @@ def test_training_everything_trains_each_candidate_and_costs_one(table: Table) -
     found = [replayed(table, Strategy(), (), "grid", None, seed) for seed in range(5)]
     assert [each.evaluations for each in found] == [len(table.candidates)] * 5
     assert [each.cost for each in found] == pytest.approx([1.0] * 5)
+
+
+def test_the_path_of_a_replay_ends_with_its_choice_and_is_infinitely_far_before_its_first(table: Table) -> None:
+    replay = replayed(table, Strategy(promoted_share=PROMOTED_SHARE), RUNGS, "random", None, 0)
+    assert replay.choices[-1] == (replay.cost, replay.chosen)
+    (path,) = gaps(table, [replay])
+    assert np.isinf(path[replay.choices[0][0] > COSTS]).all()
+    assert path[-1] == table.regret(replay.chosen)
+    assert np.isfinite(path[replay.choices[0][0] <= COSTS]).all()
