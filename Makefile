@@ -11,7 +11,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 # Where `make secrets` writes what docker-compose.yml reads.
 SECRETS ?= secrets
 
-.PHONY: setup demo serve test check format bench accuracy secrets clean
+.PHONY: setup demo serve test rehearse check format bench accuracy secrets clean
 
 setup: .venv/installed
 
@@ -30,6 +30,10 @@ serve: setup
 test: setup
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal
 
+# All that docker-compose.yml starts, a Ray cluster too, as processes of this host.
+rehearse: setup
+	$(BIN)/python -m pytest tests/service/test_rehearsal.py -m "slow or not slow"
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,9 +51,11 @@ accuracy: setup
 
 # What docker-compose.yml's services prove themselves with; what is there stays. Containers read the files as users of
 # their own, so everybody may; the folder keeps out whoever else is on this host.
-secrets: $(SECRETS)/postgres_password $(SECRETS)/bootstrap_key
+SECRET_FILES := $(addprefix $(SECRETS)/,postgres_password bootstrap_key ray_token)
 
-$(SECRETS)/postgres_password $(SECRETS)/bootstrap_key:
+secrets: $(SECRET_FILES)
+
+$(SECRET_FILES):
 	install -d -m 700 $(@D)
 	head -c 32 /dev/urandom | od -An -v -t x1 | tr -d ' \n' > $@.new
 	chmod 644 $@.new

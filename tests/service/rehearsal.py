@@ -174,6 +174,7 @@ class Rehearsal:
         return {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "PATH": programs,
+            "TMPDIR": str(self._postgres.folder),
             "PGHOSTADDR": "127.0.0.1",
             "PGPORT": self._database_port,
             **{name: self._here(value) for name, value in said.items()},

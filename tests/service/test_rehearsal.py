@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
 from rehearsal import Rehearsal
 
 EPOCH = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
@@ -33,7 +34,7 @@ def wait_for_workers(http: httpx.Client, count: int) -> None:
     """Until so many have registered: one that is told to stop before it listens would just be ended."""
     pause = threading.Event()
     for _ in range(300):
-        if len(http.get("/workers").json()["workers"]) == count:
+        if len(http.get("/workers").json()["workers"]) >= count:
             return
         pause.wait(0.2)
     raise AssertionError(f"there are never {count} workers")
@@ -48,3 +49,16 @@ def test_the_pool_starts_searches_and_stops_cleanly(tmp_path: Path) -> None:
         wait_for_workers(http, 2)
     assert ended == {"worker": [0, 0], "api": [0], "migrate": [0], "postgres": [0]}, rehearsal.log("worker")
     assert len(list((tmp_path / "data/artifacts/networks").rglob("*.safetensors"))) == 4
+
+
+@pytest.mark.slow
+def test_the_pool_places_searches_on_its_ray_cluster(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path, "ray")
+    with rehearsal.running() as ended, httpx.Client(base_url=rehearsal.url, timeout=30) as http:
+        http.headers["authorization"] = f"Bearer {rehearsal.secret('bootstrap_key')}"
+        assert run_a_search(http, engine="ray") == ["basic-L8-D3", "basic-L8-D4"]
+        wait_for_workers(http, 2)  # which have nothing to do with it
+    own = {"worker": [0, 0], "api": [0], "migrate": [0], "postgres": [0]}
+    of_ray = {"ray-head": [1], "ray-worker": [1, 1]}  # which Ray ends with, having let its processes go
+    assert ended == {"ray-driver": [0], **of_ray, **own}
+    assert rehearsal.log("ray-worker").count("finished draining") == 2
