@@ -10,10 +10,13 @@ from fastapi.staticfiles import StaticFiles
 
 from service import problems
 from service.access.guard import Guard
-from service.routes import evaluations, events, health, leaderboard, pages, searches, sign_in, tasks, workers
+from service.access.headers import SecurityHeaders
+from service.routes import api_page, evaluations, events, health, leaderboard, pages, searches, sign_in, tasks, workers
 from service.routes.pages import errors, rendering
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from searcher.database import Database
     from service.settings import Settings
 
@@ -23,17 +26,25 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
 
     ``on_loopback`` says that only this host reaches it; then a key is needed only by what comes from elsewhere.
     """
-    app = FastAPI(
+    app = _App(
         title="quantrank",
         version=version("quantrank"),
         summary="Which architecture, within my parameter budget, still works after 2-bit quantization?",
         responses=problems.PROBLEM_RESPONSES,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.settings, app.state.database = settings, database
     problems.install(app)
     errors.install(app)
     app.add_middleware(Guard, database=database, on_loopback=on_loopback)
-    for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages, sign_in):
+    for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages, api_page, sign_in):
         app.include_router(resource.router)
+    app.mount("/static/swagger", StaticFiles(directory=api_page.SWAGGER_FOLDER), name="swagger")
     app.mount("/static", StaticFiles(directory=rendering.FOLDER / "static"), name="static")
     return app
+
+
+class _App(FastAPI):
+    def build_middleware_stack(self) -> ASGIApp:
+        return SecurityHeaders(super().build_middleware_stack())  # outside of what answers where a route fails

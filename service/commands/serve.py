@@ -73,6 +73,7 @@ def run(arguments: Namespace) -> int:
             create_app(settings, database, on_loopback=on_loopback),
             log_level="warning",
             access_log=False,
+            server_header=False,
             timeout_graceful_shutdown=2,
         ),
         ready,

@@ -80,6 +80,4 @@ def post_sign_out(request: Request, database: Annotated[Database, Depends(get_da
 
 def _form(request: Request, path: str, problem: str | None = None) -> Response:
     status = 200 if problem is None else 401
-    response = render(request, "sign_in.html", status=status, next=path, problem=problem)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return render(request, "sign_in.html", status=status, next=path, problem=problem)
