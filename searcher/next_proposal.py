@@ -64,16 +64,19 @@ def _searches_by_need(session: Session, engine: str, worker_id: str) -> list[int
 def _propose_for(database: Database, search_id: int, count: int, worker_id: str) -> bool:
     while True:
         with database.read() as session:
-            search = session.get_one(Search, search_id)
+            search = session.get(Search, search_id)
+            if search is None:  # deleted meanwhile
+                return False
             if not is_of_this_release(search):
                 _leave_to_others(database, search, worker_id)
                 return False
             situation = situation_of(session, search)
         chosen = list(islice(situation.wishes(load_sampler(search.sampler)), count))
         with database.write() as session:
-            search = lock_searches(session, [search_id])[0]
-            if search.status != "running":
+            locked = lock_searches(session, [search_id])
+            if not locked or locked[0].status != "running":
                 return False
+            search = locked[0]
             # Asked again of what the tables say now, with nobody beside: others may have proposed meanwhile.
             situation = situation_of(session, search)
             if situation.next_wish() is None:

@@ -14,6 +14,8 @@ from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 from searcher.workers import any_driver, waits_for
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
@@ -103,23 +105,31 @@ class Proposed:
     """Position among the search's rungs; None for the full recipe."""
 
 
-def candidates_of(session: Session, search: Search) -> list[tuple[Candidate, list[Proposed]]]:
-    """Every candidate, in the order they were enumerated, with its evaluations, by rung and seed."""
+def candidates_of(
+    session: Session, search: Search, limit: int | None = None, after_id: int = 0
+) -> list[tuple[Candidate, list[Proposed]]]:
+    """Candidates, in the order they were enumerated, with their evaluations, by rung and seed.
+
+    All of them, or so many that come after the one of that id.
+    """
+    query = select(Candidate).where(Candidate.search_id == search.id, Candidate.id > after_id)
     found: dict[int, tuple[Candidate, list[Proposed]]] = {
-        candidate.id: (candidate, [])
-        for candidate in session.scalars(
-            select(Candidate).where(Candidate.search_id == search.id).order_by(Candidate.id)
-        )
+        candidate.id: (candidate, []) for candidate in session.scalars(query.order_by(Candidate.id).limit(limit))
     }
     linked = (
         select(Proposal.candidate_id, Proposal.rung, Evaluation, _status_for(search))
         .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
-        .where(Proposal.search_id == search.id)
+        .where(Proposal.search_id == search.id, Proposal.candidate_id.between(*_bounds(found)))
         .order_by(Proposal.rung, Evaluation.seed)
     )
     for candidate_id, rung, evaluation, status in session.execute(linked):
         found[candidate_id][1].append(Proposed(evaluation, status, rung if rung < len(search.rungs) else None))
     return list(found.values())
+
+
+def _bounds(ids: Collection[int]) -> tuple[int, int]:
+    """The least and the greatest, or of none two that nothing lies between."""
+    return min(ids, default=1), max(ids, default=0)
 
 
 def _status_for(search: Search) -> ColumnElement[str]:

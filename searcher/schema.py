@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,20 @@ def require_current(database: Database) -> None:
         )
 
 
+def has_needed_tables(database: Database) -> tuple[bool, str | None, str]:
+    """Whether this release can work on a database now, the revision of its tables, and the one that is needed.
+
+    Tables of a revision that this release does not know are newer: migrations leave it working until it is replaced.
+
+    Raises:
+        InvalidInput: when the database cannot be reached or is none.
+    """
+    with _reachable(database), database.engine.connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    older = {each.revision for each in _scripts().walk_revisions()} - {_head()}
+    return revision is not None and revision not in older, revision, _head()
+
+
 @contextmanager
 def _reachable(database: Database) -> Iterator[None]:
     try:
@@ -72,8 +87,13 @@ def _config() -> Config:
     return config
 
 
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
 def _head() -> str:
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = _scripts().get_current_head()
     assert head is not None
     return head
 

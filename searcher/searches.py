@@ -24,7 +24,7 @@ from searcher.proposals import (
     wanted_evaluations,
 )
 from searcher.situation import OPEN, outcomes_of, situation_of
-from searcher.tables import Candidate, Evaluation, Proposal, Search
+from searcher.tables import Candidate, Evaluation, Event, Proposal, Search
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -102,10 +102,18 @@ def get_search(session: Session, search_id: int) -> Search | None:
     return session.get(Search, search_id)
 
 
-def list_searches(session: Session, limit: int, before_id: int | None = None) -> list[Search]:
-    """Searches, newest first, older than ``before_id`` if given."""
+def list_searches(
+    session: Session, limit: int, before_id: int | None = None, *, status: str | None = None, task: str | None = None
+) -> list[Search]:
+    """Searches, newest first, older than ``before_id`` if given, of one status and one task if asked for."""
     query = select(Search).order_by(Search.id.desc()).limit(limit)
-    return list(session.scalars(query if before_id is None else query.where(Search.id < before_id)))
+    if before_id is not None:
+        query = query.where(Search.id < before_id)
+    if status is not None:
+        query = query.where(Search.status == status)
+    if task is not None:
+        query = query.where(Search.task == task)
+    return list(session.scalars(query))
 
 
 def settle(session: Session, search: Search) -> None:
@@ -165,6 +173,23 @@ def extend_search(session: Session, search_id: int, limits: Limits) -> Search | 
     return search
 
 
+def delete_search(session: Session, search_id: int) -> Search | None:
+    """Removes an ended search with its candidates, proposals and events; evaluations and their results stay.
+
+    None if there is no such search; one that runs is returned and stays.
+    """
+    locked = lock_searches(session, [search_id])
+    if not locked:
+        return None
+    if locked[0].status != "running":
+        for table in (Event, Proposal, Candidate):
+            session.execute(
+                delete(table).where(table.search_id == search_id).execution_options(synchronize_session=False)
+            )
+        session.delete(locked[0])
+    return locked[0]
+
+
 def end_at_limits(database: Database) -> None:
     """Finishes running searches that have reached their time limit or target, each in a transaction of its own.
 
@@ -176,10 +201,10 @@ def end_at_limits(database: Database) -> None:
         reached = [search.id for search in limited if limit_reached(session, search)]
     for search_id in reached:
         with database.write() as session:
-            search = lock_searches(session, [search_id])[0]
-            if search.status == "running" and (reason := limit_reached(session, search)):
-                _finish(session, search, reason)
-                _give_up_open_evaluations(session, search)
+            for search in lock_searches(session, [search_id]):  # none if it was deleted since
+                if search.status == "running" and (reason := limit_reached(session, search)):
+                    _finish(session, search, reason)
+                    _give_up_open_evaluations(session, search)
 
 
 def limit_reached(session: Session, search: Search) -> str | None:

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, delete, exists, func, select, update
+from sqlalchemy import and_, delete, exists, func, select, tuple_, update
 
 from qcore.devices import usable_cores
 from qcore.memory import device_bytes
@@ -69,15 +69,25 @@ def end(session: Session, worker_id: str) -> None:
     session.execute(delete(MissingData).where(MissingData.worker_id == worker_id))
 
 
-def list_workers(session: Session) -> list[WorkerStatus]:
-    """Workers that run, and those that vanished within a day, by host and device."""
+def list_workers(session: Session, limit: int | None = None, after_id: str | None = None) -> list[WorkerStatus]:
+    """Workers that run, and those that vanished within a day, by host and device.
+
+    All of them, or so many that come after the one of that id; none after one that never was.
+    """
     now = read_clock(session)
+    place = (Worker.host, Worker.device, Worker.started_at, Worker.id)
     query = (
         select(Worker, Evaluation)
         .outerjoin(Evaluation, Evaluation.id == Worker.evaluation_id)
         .where(Worker.stopped_at.is_(None), Worker.heartbeat_at >= now - _GONE_SHOWN_SECONDS)
-        .order_by(Worker.host, Worker.device, Worker.started_at, Worker.id)
+        .order_by(*place)
+        .limit(limit)
     )
+    if after_id is not None:
+        last = session.execute(select(*place).where(Worker.id == after_id)).first()
+        if last is None:
+            return []
+        query = query.where(tuple_(*place) > tuple_(*last))
     found: list[WorkerStatus] = []
     missing: dict[str, list[MissingData]] = {}
     for each in session.scalars(select(MissingData).order_by(MissingData.task, MissingData.task_version)):

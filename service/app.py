@@ -11,7 +11,20 @@ from fastapi.staticfiles import StaticFiles
 from service import problems
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
-from service.routes import api_page, evaluations, events, health, leaderboard, pages, searches, sign_in, tasks, workers
+from service.routes import (
+    api_page,
+    estimates,
+    evaluations,
+    events,
+    health,
+    leaderboard,
+    networks,
+    pages,
+    searches,
+    sign_in,
+    tasks,
+    workers,
+)
 from service.routes.pages import errors, rendering
 
 if TYPE_CHECKING:
@@ -38,7 +51,8 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     problems.install(app)
     errors.install(app)
     app.add_middleware(Guard, database=database, on_loopback=on_loopback)
-    for resource in (searches, events, leaderboard, evaluations, tasks, workers, health, pages, api_page, sign_in):
+    rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health)
+    for resource in (*rest, pages, api_page, sign_in):
         app.include_router(resource.router)
     app.mount("/static/swagger", StaticFiles(directory=api_page.SWAGGER_FOLDER), name="swagger")
     app.mount("/static", StaticFiles(directory=rendering.FOLDER / "static"), name="static")

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_limits(search)
     search.add_argument("--priority", type=int, metavar="P", help="higher ones are served first (default: 0)")
     search.add_argument("--recipe", type=_recipe, help="a recipe's name, or overrides as a JSON object")
+    search.add_argument("--estimate", action="store_true", help="print candidates and expected hours, and post nothing")
     search.add_argument("--watch", action="store_true", help="show progress until the end, then the leaderboard")
     _add_url(search)
 

@@ -61,6 +61,14 @@ class Client:
         """
         return self._json("POST", "/search", json=request)
 
+    def estimate(self, request: dict[str, Any], workers: int | None = None) -> Any:
+        """What a search would cost; nothing is stored.
+
+        Raises:
+            InvalidInput: when the server refuses the request.
+        """
+        return self._json("POST", "/search/estimate", json=request, params={"workers": workers} if workers else None)
+
     def search(self, search_id: int) -> Any:
         return self._json("GET", f"/searches/{search_id}")
 

@@ -42,9 +42,13 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in (400, 401, 403, 404, 422)
-}
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How the API's description tells that a route answers with problems of these statuses."""
+    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+PROBLEM_RESPONSES = problem_responses(400, 401, 403, 404, 422)
+CONFLICT = problem_responses(409)
 
 
 class NotFound(HTTPException):
@@ -59,6 +63,13 @@ class Forbidden(HTTPException):
 
     def __init__(self, detail: str) -> None:
         super().__init__(403, detail)
+
+
+class Conflict(HTTPException):
+    """Not possible as things are; says what to do first."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(409, detail)
 
 
 def install(app: FastAPI) -> None:

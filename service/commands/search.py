@@ -10,16 +10,21 @@ from qcore.devices import usable_cores
 from searcher.budgets import budgets_in_words, check_budgets
 from searcher.request import SearchRequest
 from service.client import Client, ServerError
-from service.output import print_json, print_leaderboard, progress_bar
+from service.output import number, print_json, print_leaderboard, print_table, progress_bar
 from service.servers import embedded_server, ray_driver, running_server
 from service.settings import load_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from service.settings import Settings
+
 
 def run(arguments: Namespace) -> int:
-    """Posts a search; with ``--watch``, or on a server of its own, follows it and prints the leaderboard."""
+    """Posts a search; with ``--watch``, or on a server of its own, follows it and prints the leaderboard.
+
+    With ``--estimate`` it posts nothing and says what the search would cost.
+    """
     check_budgets(arguments.parameter_budget, arguments.model_bytes_budget, arguments.bit_operations_budget)
     given = {field: getattr(arguments, field) for field in SearchRequest.model_fields}
     request = {field: value for field, value in given.items() if value is not None}
@@ -28,6 +33,9 @@ def run(arguments: Namespace) -> int:
         with ExitStack() as stack:
             client = running_server(arguments.url, settings)
             is_own_server = client is None
+            if arguments.estimate:
+                _print_estimate(_estimate(stack, client, settings, request), as_json=arguments.json)
+                return 0
             if client is None:
                 print("No server is running here: starting one for this search.", file=sys.stderr)
                 on_ray = request.get("engine") == "ray"
@@ -49,6 +57,41 @@ def run(arguments: Namespace) -> int:
     except ServerError as error:
         print(f"quantrank: {error}", file=sys.stderr)
         return 1
+
+
+def _estimate(stack: ExitStack, client: Client | None, settings: Settings, request: dict[str, Any]) -> Any:
+    if client is not None:
+        return client.estimate(request)
+    # Without a server the search would start its own, with so many workers.
+    return stack.enter_context(embedded_server(settings, workers=0)).estimate(request, usable_cores())
+
+
+def _print_estimate(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    ranking = found["bit_widths"][0]
+    print_table(
+        f"Candidates for {found['task']}, recipe {found['recipe']['name']}",
+        ["architecture", "parameters", "MACs", f"{ranking} bit operations", f"{ranking} bytes", "hours", "stored"],
+        [
+            [
+                each["costs"]["architecture"],
+                number(each["costs"]["parameters"]),
+                number(each["costs"]["macs"]),
+                number(each["costs"]["bit_operations"][ranking]),
+                number(each["costs"]["model_bytes"][ranking]),
+                f"{each['hours']:.3g}",
+                number(each["stages_stored"]),
+            ]
+            for each in found["listed"]
+        ],
+    )
+    end = ", where its time limit ends it" if found["ended_by_time_limit"] else ""
+    print(
+        f"{number(found['candidates'])} candidates, {number(found['evaluations'])} evaluations to train: "
+        f"about {found['hours']:.2g} hours{end} ({found['rests_on']}). Nothing was posted."
+    )
 
 
 def _print_posted(client: Client, search: dict[str, Any], *, as_json: bool) -> None:

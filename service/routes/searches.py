@@ -1,15 +1,15 @@
-"""Searches: posted, listed, watched, cancelled."""
+"""Searches: posted, listed, watched, cancelled, deleted."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from qcore import InvalidInput, stored_task
 from searcher.leaderboard import search_leaderboard
 from searcher.plan import plan
 from searcher.progress import candidates_of, progress
 from searcher.request import Limits, SearchRequest
-from searcher.searches import cancel_search, create_search, extend_search, list_searches
+from searcher.searches import cancel_search, create_search, delete_search, extend_search, list_searches
 from searcher.situation import recipes_of
 from service.dependencies import (
     MOST_ID,
@@ -21,6 +21,8 @@ from service.dependencies import (
     Writing,
     found_search,
 )
+from service.pagination import link_to
+from service.problems import CONFLICT, Conflict
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
 
 router = APIRouter(tags=["searches"])
@@ -41,13 +43,18 @@ def post_search(
 
 @router.get("/searches")
 def get_searches(
+    request: Request,
     session: Reading,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only searches older than this one.")] = None,
+    status: Annotated[Literal["running", "finished", "cancelled"] | None, Query(description="Only such ones.")] = None,
+    task: Annotated[str | None, Query(max_length=64, description="Only those over this task.")] = None,
 ) -> SearchList:
     """Searches, newest first."""
-    found = list_searches(session, limit, before)
-    return SearchList(searches=[SearchView.of(search, progress(session, search)) for search in found])
+    found = list_searches(session, limit + 1, before, status=status, task=task)
+    following = link_to(request, before=found[limit - 1].id) if len(found) > limit else None
+    searches = [SearchView.of(search, progress(session, search)) for search in found[:limit]]
+    return SearchList(searches=searches, next=following)
 
 
 @router.get("/searches/{search_id}")
@@ -70,11 +77,29 @@ def post_extend(search_id: ChangeableSearchId, limits: Limits, session: Writing)
     return SearchView.of(search, progress(session, search))
 
 
+@router.delete("/searches/{search_id}", status_code=204, responses=CONFLICT)
+def delete_one(search_id: ChangeableSearchId, session: Writing) -> None:
+    """Removes an ended search with its candidates and events; evaluations and their results stay, for others to share.
+
+    One that is running is refused: cancel it first.
+    """
+    search = found_search(delete_search(session, search_id), search_id)
+    if search.status == "running":
+        raise Conflict(f"search {search_id} is running; POST /searches/{search_id}/cancel first, and then delete it")
+
+
 @router.get("/searches/{search_id}/candidates")
-def get_candidates(search: ExistingSearch, session: Reading) -> CandidateList:
+def get_candidates(
+    request: Request,
+    search: ExistingSearch,
+    session: Reading,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    after: Annotated[int, Query(ge=0, le=MOST_ID, description="Only candidates after the one of this id.")] = 0,
+) -> CandidateList:
     """Every feasible architecture of a search, with costs and evaluations."""
-    found = candidates_of(session, search)
-    return CandidateList(candidates=[CandidateView.of(search, *each) for each in found])
+    found = candidates_of(session, search, limit + 1, after)
+    following = link_to(request, after=found[limit - 1][0].id) if len(found) > limit else None
+    return CandidateList(candidates=[CandidateView.of(search, *each) for each in found[:limit]], next=following)
 
 
 @router.get("/searches/{search_id}/leaderboard")

@@ -1,15 +1,27 @@
 """Workers: where they run, what they have and do."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 
 from searcher.workers import list_workers
 from service.dependencies import Reading
+from service.pagination import link_to
 from service.schemas import WorkerList, WorkerView
 
 router = APIRouter(tags=["workers"])
 
 
 @router.get("/workers")
-def get_workers(session: Reading) -> WorkerList:
+def get_workers(
+    request: Request,
+    session: Reading,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    after: Annotated[
+        str | None, Query(max_length=32, description="Only workers that follow the one of this id.")
+    ] = None,
+) -> WorkerList:
     """Workers that run, and those that vanished within a day; one that was stopped is not listed."""
-    return WorkerList(workers=[WorkerView.of(each) for each in list_workers(session)])
+    found = list_workers(session, limit + 1, after)
+    following = link_to(request, after=found[limit - 1].worker.id) if len(found) > limit else None
+    return WorkerList(workers=[WorkerView.of(each) for each in found[:limit]], next=following)

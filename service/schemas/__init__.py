@@ -1,6 +1,7 @@
 """What REST answers with, one file per resource."""
 
 from service.schemas.candidates import CandidateList, CandidateView, EvaluationSummary
+from service.schemas.estimates import EstimatedCandidate, EstimateView
 from service.schemas.evaluations import CurvePointView, DivergenceView, EvaluationView, StageView
 from service.schemas.leaderboards import EntryView, LeaderboardView
 from service.schemas.recipes import RecipeView
@@ -15,6 +16,8 @@ __all__ = [
     "DataView",
     "DivergenceView",
     "EntryView",
+    "EstimateView",
+    "EstimatedCandidate",
     "EvaluationSummary",
     "EvaluationView",
     "LeaderboardView",

@@ -62,3 +62,4 @@ class CandidateList(BaseModel):
     """A search's candidates, in the order they were enumerated."""
 
     candidates: list[CandidateView]
+    next: str | None = Field(description="Where those that follow are; null where there are none.")

@@ -103,3 +103,4 @@ class SearchList(BaseModel):
     """Searches, newest first."""
 
     searches: list[SearchView]
+    next: str | None = Field(description="Where the older ones are; null where there are none.")

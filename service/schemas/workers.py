@@ -71,3 +71,4 @@ class WorkerList(BaseModel):
     """By host and device."""
 
     workers: list[WorkerView]
+    next: str | None = Field(description="Where those that follow are; null where there are none.")

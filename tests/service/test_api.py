@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,9 @@ from searcher.database import Database
 from searcher.plan import plan
 from searcher.proposals import propose
 from searcher.request import SearchRequest
-from service.app import create_app
 from service.output import print_leaderboard
-from service.settings import Settings
 
 BODY = {"task": "digits", "parameter_budget": 20_000}
-
-
-@pytest.fixture
-def client(database: Database, tmp_path: Path) -> Iterator[TestClient]:
-    # A pool's API does not look for data; here both backends should.
-    settings = Settings(home=tmp_path, database_url=None)
-    with TestClient(create_app(settings, database), base_url="http://127.0.0.1") as client:
-        yield client
 
 
 def rows(database: Database) -> int:
@@ -49,7 +38,7 @@ def test_a_posted_search_is_there_to_be_read(client: TestClient) -> None:
     assert search["bit_widths"] == ["W2A2", "W2AF", "WFA2"]
     assert search["status"] == "running"
     assert client.get(search["links"]["self"]).json() == search
-    assert client.get("/searches").json() == {"searches": [search]}
+    assert client.get("/searches").json() == {"searches": [search], "next": None}
     assert client.get(search["links"]["leaderboard"]).json()["entries"] == []
 
 
