@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
 from searcher.tables import Event, Proposal, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
+
+
+_SEARCHES_AT_ONCE = 200
 
 
 def lock_searches(session: Session, search_ids: Sequence[int]) -> list[Search]:
@@ -45,3 +48,28 @@ def events_after(session: Session, search_id: int, event_id: int, limit: int = 5
     """A search's events after one of them, oldest first."""
     query = select(Event).where(Event.search_id == search_id, Event.id > event_id).order_by(Event.id).limit(limit)
     return list(session.scalars(query))
+
+
+def latest_event(session: Session, search_id: int) -> int:
+    """Id of a search's newest event; 0 if it has none."""
+    query = select(Event.id).where(Event.search_id == search_id).order_by(Event.id.desc()).limit(1)
+    return session.scalars(query).first() or 0
+
+
+def events_after_each(session: Session, after: Mapping[int, int], limit: int) -> list[Event]:
+    """Events of several searches, each after one of its own, oldest first: none is left out between two of a search.
+
+    Asked search by search, because ids of different searches do not rise in the order of commits.
+    """
+    found: list[Event] = []
+    searches = list(after.items())
+    for start in range(0, len(searches), _SEARCHES_AT_ONCE):
+        each_after = [
+            and_(Event.search_id == search_id, Event.id > event_id)
+            for search_id, event_id in searches[start : start + _SEARCHES_AT_ONCE]
+        ]
+        query = select(Event).where(or_(*each_after)).order_by(Event.id).limit(limit - len(found))
+        found += session.scalars(query)
+        if len(found) == limit:
+            break
+    return found

@@ -27,6 +27,8 @@ from searcher.situation import OPEN, outcomes_of, situation_of
 from searcher.tables import Candidate, Evaluation, Event, Proposal, Search
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy.orm import Session
 
     from searcher.database import Database
@@ -100,6 +102,11 @@ def create_search(session: Session, plan: SearchPlan, posted_by: int | None = No
 
 def get_search(session: Session, search_id: int) -> Search | None:
     return session.get(Search, search_id)
+
+
+def searches_by_id(session: Session, search_ids: Iterable[int]) -> dict[int, Search]:
+    """Those of the searches that there are."""
+    return {search.id: search for search in session.scalars(select(Search).where(Search.id.in_(search_ids)))}
 
 
 def list_searches(

@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from service import problems
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
+from service.feed import Feed
 from service.routes import (
     api_page,
     estimates,
@@ -47,7 +48,7 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
     )
-    app.state.settings, app.state.database = settings, database
+    app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
     problems.install(app)
     errors.install(app)
     app.add_middleware(Guard, database=database, on_loopback=on_loopback)

@@ -68,16 +68,11 @@ def run(arguments: Namespace) -> int:
         print(f"quantrank is ready at {url}", flush=True)
         supervisor.start()
 
-    server = _Server(
-        uvicorn.Config(
-            create_app(settings, database, on_loopback=on_loopback),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        ),
-        ready,
+    app = create_app(settings, database, on_loopback=on_loopback)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
     )
+    server = _Server(config, ready, leaving=app.state.feed.close)
     # Uvicorn takes these over while it runs and raises them again when it has shut down, for the handlers it found
     # here: they have to return, and to be heard if they come before it runs.
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -94,16 +89,20 @@ def run(arguments: Namespace) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it answers."""
+    """Uvicorn that says when it answers, and when it is about to stop: it waits for streams to end."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], leaving: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._leaving = ready, leaving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._leaving()
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:
