@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # One image for the API, the workers, the migrations and the nodes of a Ray cluster: `quantrank` is the entry point.
-#   docker build --tag quantrank:cpu .
-#   docker build --tag quantrank:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
+#   docker build --tag quantrank:cpu --build-arg REVISION=$(git describe --always --dirty --abbrev=12) .
+#   docker build --tag quantrank:cuda --build-arg TORCH_INDEX=https://pypi.org/simple ...
 # Layers are in the order in which they change: system, torch, what else is depended on, the code.
 FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS base
 # Training's kernels are compiled for the processor they run on, at first use. Debian's mirrors keep one version of g++
@@ -44,7 +44,10 @@ FROM base
 COPY --from=dependencies /opt/quantrank /opt/quantrank
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     pip install --no-cache-dir --no-deps --no-index /wheel/*.whl
-ENV QUANTRANK_HOME=/data/home \
+# Which every result says that this image trains: `git describe --always --dirty --abbrev=12`.
+ARG REVISION=
+ENV QUANTRANK_REVISION=${REVISION} \
+    QUANTRANK_HOME=/data/home \
     QUANTRANK_ARTIFACTS=/data/artifacts \
     QUANTRANK_DATASETS=/data/datasets
 USER 1000:1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import subprocess
@@ -41,10 +42,11 @@ def versions() -> dict[str, Any]:
 
 @cache
 def _revision() -> str | None:
-    """The git revision of the checkout this runs from, marked if it was changed; None for an installed release."""
+    """The git revision of the checkout this runs from, marked if it was changed; for what was installed, as an image's
+    code is, what QUANTRANK_REVISION says, or None."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
-        return None
+        return os.environ.get("QUANTRANK_REVISION") or None
     try:
         described = subprocess.run(  # noqa: S603  fixed arguments
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607

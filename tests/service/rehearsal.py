@@ -51,7 +51,8 @@ def image() -> tuple[list[str], dict[str, str]]:
     last = max(index for index, (instruction, _) in enumerate(instructions) if instruction == "FROM")
     found = dict(instructions[last:])
     assert [instruction for instruction, _ in instructions[last:]].count("ENV") == 1
-    return json.loads(found["ENTRYPOINT"]), dict(re.findall(r"(\w+)=(\S+)", found["ENV"]))
+    said = dict(re.findall(r"(\w+)=(\S+)", found["ENV"]))
+    return json.loads(found["ENTRYPOINT"]), said | {name: "" for name, value in said.items() if value.startswith("$")}
 
 
 class Rehearsal:

@@ -51,6 +51,16 @@ def test_every_command_is_one_that_quantrank_takes(services: dict[str, Any]) -> 
     assert image()[0] == ["quantrank"]
 
 
+def test_whatever_opens_the_database_starts_after_its_tables_are_there(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        if "build" in service and "entrypoint" not in service:
+            needed = (
+                {"postgres": "service_healthy"} if name == "migrate" else {"migrate": "service_completed_successfully"}
+            )
+            found = {other: each["condition"] for other, each in service["depends_on"].items()}
+            assert found.items() >= needed.items(), name
+
+
 def test_nothing_is_published_beyond_this_host(services: dict[str, Any]) -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
 

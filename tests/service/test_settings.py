@@ -1,13 +1,15 @@
-"""Settings that are more than a variable's value: the database's password in a file of its own."""
+"""Settings: all of them documented, and the database's password in a file of its own."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from rehearsal import CHECKOUT
 
 from qcore import InvalidInput
-from service.settings import load_settings
+from service.settings import Settings, load_settings
 
 URL = "postgresql://quantrank@host/quantrank"
 
@@ -59,3 +61,11 @@ def test_a_password_beside_one_that_is_there_or_beside_a_file_is_refused(
         load_settings().open_database()
     assert refused.value.field == "QUANTRANK_DATABASE_URL"
     assert "h1dden" not in str(refused.value)
+
+
+def test_every_setting_is_in_the_documents_table() -> None:
+    (table,) = re.findall(
+        r"## Settings\n.*?\n\n((?:\|.*\n)+)", (CHECKOUT / "docs/operations.md").read_text(), re.DOTALL
+    )
+
+    assert set(re.findall(r"`QUANTRANK_(\w+)`", table)) == {name.upper() for name in Settings.model_fields}

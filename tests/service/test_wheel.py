@@ -34,13 +34,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_the_installed_package_that_runs(installed: Path, tmp_path: Path) -> None:
     script = (
         "import qcore, searcher, service; print(qcore.__file__, searcher.__file__, service.__file__)\n"
-        "from qcore.kernels import kernels_of; assert kernels_of('fused')"  # from sources that the wheel has to carry
+        "from qcore.kernels import kernels_of; assert kernels_of('fused')\n"  # from sources that the wheel has to carry
+        "import torch; from qcore.provenance import provenance; print(provenance(torch.device('cpu'))['revision'])"
     )
     found = subprocess.run(
-        [installed.parent / "python", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        [installed.parent / "python", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "QUANTRANK_REVISION": "0ddba11"},  # as an image is told, whose code is no checkout
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert str(CHECKOUT) not in found.stdout
+    assert found.stdout.splitlines()[-1] == "0ddba11"
 
 
 def test_it_serves_the_page_on_a_database_it_made(installed: Path, tmp_path: Path) -> None:
