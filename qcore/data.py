@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from qcore.streaming import FileSplit, default_loader_processes
+from qcore.devices import default_loader_processes
+from qcore.streaming import FileSplit
 from qcore.tasks.task import FileExamples, Files
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def load_data(
     """
     examples = task.load(data_root)
     if isinstance(examples, FileExamples):
-        processes = default_loader_processes(device) if loader_processes is None else loader_processes
+        processes = default_loader_processes(device.type) if loader_processes is None else loader_processes
         splits: tuple[AnySplit, AnySplit, AnySplit] = _file_splits(examples, validation_share, device, processes)
     else:
         splits = _splits(examples, validation_share, device)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
 _PATTERN = re.compile(r"cpu|cuda(:\d{1,3})?", re.ASCII)
+_MOST_LOADER_PROCESSES = 8
+_share_of_cores: int | None = None
 
 
 def check_device_name(name: str, threads: int) -> None:
@@ -33,6 +35,21 @@ def check_device_name(name: str, threads: int) -> None:
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def take_share(cores: int) -> None:
+    """Says that of this host's cores so many are this process's: others train beside it. For the rest of its life."""
+    global _share_of_cores  # the process's own, as the number of torch's threads is
+    _share_of_cores = max(1, cores)
+
+
+def default_loader_processes(device_type: str) -> int:
+    """How many processes decode images for one that trains: beside a GPU as many as it has cores, but 8 at most; beside
+    training on the CPU, which itself needs the cores, none.
+    """
+    if device_type == "cpu":
+        return 0
+    return min(_MOST_LOADER_PROCESSES, _share_of_cores or usable_cores())
 
 
 def gpus() -> list[str]:

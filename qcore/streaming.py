@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
     from qcore.tasks.task import Files, Reader
 
 _Arrays: TypeAlias = "tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]"
-_MOST_LOADER_PROCESSES = 8
-
-
-def default_loader_processes(device: torch.device) -> int:
-    """As many as there are cores, but 8 at most, beside a GPU; none beside training that itself needs the cores."""
-    return 0 if device.type == "cpu" else min(_MOST_LOADER_PROCESSES, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)

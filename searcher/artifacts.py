@@ -6,8 +6,11 @@ the database, a training state against its own (``qcore.checkpoints``).
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import logging
+import os
 import re
 import time
 from contextlib import contextmanager, suppress
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINTS, NETWORKS = "checkpoints", "networks"
+_LOCK = ".lock"
+"""A file of folders, locked by those who write, together, and by who removes, alone."""
+_LOCK_ATTEMPTS, _LOCK_PAUSE_SECONDS = 1200, 0.05
 _SETTING = "QUANTRANK_ARTIFACTS"
 
 
@@ -145,7 +151,8 @@ class Artifacts:
             if self._is_folder:
                 path = Path(self._path(name))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, content)
+                with self._beside_writers():
+                    write_whole(path, content)
             else:
                 self._files.pipe_file(self._path(name), content)
 
@@ -157,6 +164,49 @@ class Artifacts:
         """
         with self._answering("written"), suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
+
+    def remove_if_old(self, name: str, seconds: float) -> bool:
+        """Removes a file that was written longer ago than that; whether it was.
+
+        Nobody writes it meanwhile, so that what is written again while it is looked at stays. That holds for folders,
+        on whatever hosts the writers are; object stores have no locks, and there only the moment between looking and
+        removing is left to chance.
+
+        Raises:
+            StoreFailed: when it cannot be removed, or somebody does not come to an end with writing.
+        """
+        with self._without_writers():
+            age = self.age_seconds(name)  # as it is now: it may have been written again
+            if age is None or age <= seconds:
+                return False
+            self.remove(name)
+            return True
+
+    @contextmanager
+    def _beside_writers(self) -> Iterator[None]:
+        file = self._open_lock()
+        try:
+            _lock(file, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(file)  # which unlocks
+
+    @contextmanager
+    def _without_writers(self) -> Iterator[None]:
+        if not self._is_folder:
+            yield
+            return
+        with self._answering("locked"):
+            file = self._open_lock()
+        try:
+            with self._answering("locked"):
+                _lock_alone(file)
+            yield
+        finally:
+            os.close(file)
+
+    def _open_lock(self) -> int:
+        return os.open(self._path(_LOCK), os.O_RDWR | os.O_CREAT, 0o666)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -200,6 +250,28 @@ class StoredCheckpoint:
             self.artifacts.remove(self.name)
         except StoreFailed as error:
             log.warning("a checkpoint that is not needed any more stays: %s", error)
+
+
+def _lock(file: int, how: int) -> None:
+    """Locks a file, where its file system can: some network ones cannot, and then there is no lock."""
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def _lock_alone(file: int) -> None:
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            return _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _wait_for_writers()
+    raise TimeoutError("somebody has been writing for a minute: is a process paused?")
+
+
+def _wait_for_writers() -> None:
+    time.sleep(_LOCK_PAUSE_SECONDS)
 
 
 def _open(place: str, shown: str) -> tuple[Any, str, bool]:

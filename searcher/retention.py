@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from qcore import InvalidInput
-from searcher.artifacts import checkpoint_file, network_file
+from searcher.artifacts import Artifacts, checkpoint_file, network_file
 from searcher.database import described
 from searcher.leaderboard import stages_of_best
 from searcher.situation import OPEN
@@ -18,7 +18,6 @@ from searcher.tables import Evaluation, Stage
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from searcher.artifacts import Artifacts
     from searcher.database import Database
 
 GRACE_SECONDS = 3600.0
@@ -59,7 +58,8 @@ def collect_garbage(
     keep_top: int | None = None,
     dry_run: bool = False,
 ) -> list[Garbage]:
-    """Removes what no stage needs and was written long enough ago; returns it.
+    """Removes what no stage needs and was written long enough ago; returns it. Workers may run beside it, and others
+    who collect: what somebody writes meanwhile stays, and what is removed is said by who removed it.
 
     A checkpoint is needed while its stage is pending or its evaluation open; a network while a stage refers to it and,
     with ``keep_top``, ranks so high, or is the float stage of an open evaluation.
@@ -81,16 +81,18 @@ def collect_garbage(
         problem = f"holds {len(named)} files of which {described(database.url)} knows none"
         remedy = "set QUANTRANK_DATABASE_URL (or _HOME) to the database of the workers that wrote them"
         raise InvalidInput("QUANTRANK_ARTIFACTS", artifacts.location, problem, remedy)
-    garbage = []
+    garbage, oldest = [], max(older_than_seconds, GRACE_SECONDS)
     for file in found:
         if file.name in needs.needed:
             continue
-        age = artifacts.age_seconds(file.name)  # as it is now: it may have been written again
-        if age is not None and age > max(older_than_seconds, GRACE_SECONDS):
+        if (_is_older if dry_run else Artifacts.remove_if_old)(artifacts, file.name, oldest):
             garbage.append(file)
-            if not dry_run:
-                artifacts.remove(file.name)
     return garbage
+
+
+def _is_older(artifacts: Artifacts, name: str, seconds: float) -> bool:
+    age = artifacts.age_seconds(name)
+    return age is not None and age > seconds
 
 
 def _needs(session: Session, keep_top: int | None) -> _Needs:

@@ -174,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--all-gpus", action="store_true", help="so many processes on each GPU of this host")
     worker.add_argument("--exit-with", type=int, metavar="PID", help=argparse.SUPPRESS)
     worker.add_argument("--id", help=argparse.SUPPRESS)
+    worker.add_argument("--cores", type=int, help=argparse.SUPPRESS)
     _add_device(worker)
 
     ray = _add(commands, "ray", "run the evaluations of searches with --engine ray on a Ray cluster", json=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from qcore.devices import usable_cores
 from searcher import leases, workers
 
 if TYPE_CHECKING:
@@ -29,12 +30,15 @@ _LONGEST_PAUSE_SECONDS = 30.0
 class Supervisor:
     """Runs ``quantrank worker`` processes of this installation; ``start`` and ``stop`` once each.
 
-    What a worker holds that died is free for others at once: its lease need not end first.
+    What a worker holds that died is free for others at once: its lease need not end first. The host's cores are divided
+    among the workers, for the processes that decode images for them; threads are theirs to say.
     """
 
     def __init__(self, database: Database, worker_arguments: Sequence[Sequence[str]]) -> None:
         """One process for each of the lists of arguments."""
+        cores = max(1, usable_cores() // max(1, len(worker_arguments)))
         self._command = [sys.executable, "-m", "service", "worker", "--exit-with", str(os.getpid())]
+        self._command += ["--cores", str(cores)]
         self._database, self._worker_arguments = database, worker_arguments
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []

@@ -34,7 +34,7 @@ class Driver:
 
     def __init__(self, database: Database, settings: WorkerSettings, share: Share) -> None:
         url = database.url.render_as_string(hide_password=False)
-        self._trials = Trials(presence.new_driver_id(), url, settings)
+        self._trials = Trials(presence.new_driver_id(), url, settings, max(1, int(share.cpus)))
         self._database, self._share = database, share
         self._stopping = threading.Event()
         self._failure: Exception | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qcore.devices import take_share
 from searcher.database import Database
 from searcher.ray_tune.presence import has_stopped, new_trial_id
 from searcher.worker import Worker
@@ -20,6 +21,8 @@ class Trials:
     driver_id: str
     database_url: str
     settings: WorkerSettings
+    cores: int
+    """Of a node, for each."""
 
 
 def run_trial(trials: Trials, evaluation_id: int) -> bool:
@@ -28,6 +31,7 @@ def run_trial(trials: Trials, evaluation_id: int) -> bool:
     Raises:
         SQLAlchemyError: when the database is away; the evaluation is placed again once its lease has ended.
     """
+    take_share(trials.cores)
     database = Database(trials.database_url)
 
     def told_to_stop() -> bool:

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from qcore import InvalidInput
-from qcore.devices import gpus, require_device, usable_cores
+from qcore.devices import gpus, require_device, take_share, usable_cores
 from searcher.schema import require_current
 from searcher.worker import Worker
 from service.settings import load_settings
@@ -81,6 +81,8 @@ def _check_concurrency(concurrency: int, threads: int, devices: list[str]) -> No
 
 
 def _work(arguments: Namespace, settings: Settings, database: Database) -> None:
+    if arguments.cores is not None:
+        take_share(arguments.cores)
     worker = Worker(
         database,
         settings.for_workers(arguments.threads),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from building import (
+    at_once,
     claim,
     post,
     propose_candidates,
@@ -27,6 +30,7 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from qcore import BitWidths, InvalidInput, get_task
+from searcher import artifacts as store
 from searcher.artifacts import Artifacts, checkpoint_file, network_file
 from searcher.database import Database
 from searcher.leaderboard import task_leaderboard
@@ -151,6 +155,80 @@ def test_a_network_stored_anew_while_files_are_listed_stays(
     monkeypatch.setattr(artifacts, "files", files)
     assert collected(database, artifacts) == set()
     assert name in names(artifacts)
+
+
+def test_a_network_that_is_being_stored_anew_while_it_is_looked_at_stays(
+    sqlite_database: Database, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(sqlite_database, proposed=True)
+    work(sqlite_database, claim(sqlite_database))
+    store_networks(sqlite_database, artifacts)
+    content = b"left by a worker that died before its result was committed"
+    name = network_file("", artifacts.write_network(content))
+    make_old(tmp_path)
+    is_waited_for, real_write, real_wait = threading.Event(), store.write_whole, store._wait_for_writers
+
+    def write_when_waited_for(path: Path, written: bytes) -> None:
+        collecting.start()
+        assert is_waited_for.wait(60)
+        real_write(path, written)
+
+    def wait() -> None:
+        is_waited_for.set()
+        real_wait()
+
+    found: list[set[str]] = []
+    collecting = threading.Thread(target=lambda: found.append(collected(sqlite_database, artifacts)))
+    monkeypatch.setattr(store, "write_whole", write_when_waited_for)
+    monkeypatch.setattr(store, "_wait_for_writers", wait)
+    artifacts.write_network(content)
+    collecting.join(60)
+    assert found == [set()]
+    assert name in names(artifacts)
+
+
+def test_two_who_collect_at_once_remove_every_file_once(
+    database: Database, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    post(database, proposed=True)
+    work(database, claim(database))
+    store_networks(database, artifacts)
+    for number in range(20):
+        artifacts.write_network(b"orphan %d" % number)
+    make_old(tmp_path)
+    kept = networks_of(stage for stage in rows(database, Stage) if stage.status != "pending")
+    found = at_once(*[lambda: collected(database, artifacts)] * 3)
+    assert sum(map(len, found)) == len(set().union(*found)) == 20
+    assert names(artifacts) == kept
+
+
+def test_nothing_is_removed_beside_somebody_who_does_not_come_to_an_end_with_writing(
+    sqlite_database: Database, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(sqlite_database, proposed=True)
+    work(sqlite_database, claim(sqlite_database))
+    store_networks(sqlite_database, artifacts)
+    artifacts.write(ORPHAN, b"network")
+    make_old(tmp_path)
+    monkeypatch.setattr(store, "_wait_for_writers", lambda: None)
+    with artifacts._beside_writers(), pytest.raises(InvalidInput, match="is a process paused"):
+        collected(sqlite_database, artifacts)
+    assert ORPHAN in names(artifacts)
+
+
+def test_where_a_file_system_has_no_locks_files_are_written_and_removed_without(
+    sqlite_database: Database, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(_file: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(store.fcntl, "flock", flock)
+    post(sqlite_database, proposed=True)
+    work(sqlite_database, claim(sqlite_database))
+    store_networks(sqlite_database, artifacts)
+    artifacts.write(ORPHAN, b"network")
+    make_old(tmp_path)
+    assert collected(sqlite_database, artifacts) == {ORPHAN}
 
 
 def test_a_result_committed_while_files_are_listed_keeps_its_network(

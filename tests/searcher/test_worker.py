@@ -178,6 +178,31 @@ def test_a_float_network_that_is_gone_is_trained_again_without_a_second_result(
     assert list((tmp_path / "artifacts/checkpoints").iterdir()) == []
 
 
+def test_a_worker_whose_store_lacks_a_float_network_says_so_and_trains_it_again(
+    sqlite_database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a host that was given a store of its own: the pool loses the time, and nothing else."""
+    search_id = post(sqlite_database, **TINY)
+    here, elsewhere = (
+        replace(worker_settings(tmp_path), artifacts=Artifacts(tmp_path / each)) for each in ("here", "elsewhere")
+    )
+    first = Worker(sqlite_database, here)
+    recorded = _recorder(monkeypatch, lambda stage, epoch: first.stop() if epoch == 2 else None)
+    first.run()
+    assert recorded == [("float", 1), ("float", 2)]
+    run_to_end(Worker(sqlite_database, elsewhere))
+    used = _recipe_of(sqlite_database, search_id)
+    assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2"], used)
+    assert recorded == [("float", 1), ("float", 2), ("W2A2", 1)]  # no second result of the float stage
+    (evaluation,) = rows(sqlite_database, Evaluation)
+    network = stages_of(sqlite_database, evaluation.id)["float"]
+    told = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert f"has no network in {tmp_path / 'elsewhere'}" in told[0]
+    assert told[1].endswith("training its network again")
+    for settings in (here, elsewhere):
+        assert settings.artifacts.read_network(network.key, network.network_digest)
+
+
 def test_a_float_network_that_an_earlier_release_stored_by_key_is_retrained_from(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
