@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from building import migrate
+from building import migrate, post, work_all
 from released import read, recorded, use
 from sqlalchemy.exc import DBAPIError
 
+from searcher.leaderboard import search_leaderboard
 from searcher.schema import upgrade
+from searcher.tables import Base, Search
 
 if TYPE_CHECKING:
     from searcher.database import Database
 
 PREPARED = 6
 """So often a statement runs until psycopg has the server keep its plan, which a migration must not spoil."""
+
+EXPANSIONS = (
+    "ALTER TABLE workers ADD COLUMN model TEXT, ADD COLUMN cpus INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE searches ADD COLUMN note TEXT, ALTER COLUMN parameter_budget DROP NOT NULL",
+    *(f"ALTER TABLE {name} ADD COLUMN added INTEGER NOT NULL DEFAULT 1" for name in Base.metadata.tables),
+    "CREATE TABLE pools (id INTEGER PRIMARY KEY)",
+    "CREATE INDEX ix_workers_host ON workers (host)",
+)
 
 
 @pytest.mark.parametrize("release", recorded(), ids=lambda path: path.stem)
@@ -62,11 +72,22 @@ def test_what_an_earlier_release_can_live_with_may_be_done(postgres_database: Da
     with postgres_database.engine.connect() as connection:
         for number in range(PREPARED):
             use(connection, tables, number)
-        for change in (
-            "ALTER TABLE workers ADD COLUMN model TEXT, ADD COLUMN cpus INTEGER NOT NULL DEFAULT 1",
-            "ALTER TABLE searches ALTER COLUMN parameter_budget DROP NOT NULL",
-            "CREATE TABLE pools (id INTEGER PRIMARY KEY)",
-            "CREATE INDEX ix_workers_host ON workers (host)",
-        ):
-            connection.execute(sa.text(change))
+        for expansion in EXPANSIONS:
+            connection.execute(sa.text(expansion))
         use(connection, tables, PREPARED)
+
+
+def test_this_release_lives_with_all_that_the_next_may_do(postgres_database: Database) -> None:
+    database = postgres_database
+
+    def search_and_work(width: int) -> list[str]:
+        search_id = post(database, proposed=True, widths=[width], seeds=list(range(PREPARED)))
+        assert work_all(database) == PREPARED
+        with database.read() as session:
+            return [each.architecture for each in search_leaderboard(session, session.get_one(Search, search_id))]
+
+    assert search_and_work(3) == ["basic-L8-D3"]
+    with database.engine.begin() as other:
+        for expansion in EXPANSIONS:
+            other.execute(sa.text(expansion))
+    assert search_and_work(4) == ["basic-L8-D4"]
