@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def add_key(session: Session, name: str, role: str, digest: str, hint: str) -> ApiKey:
-    """Stores a key. The digest says which it is, and the hint lets people tell it from others."""
-    key = ApiKey(name=name, role=role, digest=digest, hint=hint)
+def add_key(session: Session, name: str, role: str, digest: str, hint: str, **allowances: int | None) -> ApiKey:
+    """Stores a key. The digest says which it is, and the hint lets people tell it from others.
+
+    ``allowances`` are those of ``searcher.allowances.ALLOWANCES`` that it is not to exceed.
+    """
+    key = ApiKey(name=name, role=role, digest=digest, hint=hint, **allowances)
     session.add(key)
     session.flush()
     return key

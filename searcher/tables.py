@@ -52,6 +52,13 @@ class ApiKey(Base):
     last_used_at: Mapped[float | None]
     """To the minute."""
     revoked_at: Mapped[float | None]
+    max_running: Mapped[int | None]
+    """Most searches it may have running at once; None for any number, here and below."""
+    max_parameter_budget: Mapped[int | None] = mapped_column(BigInteger)
+    """Most that a search may ask for; one without this budget asks for too much."""
+    max_model_bytes_budget: Mapped[int | None] = mapped_column(BigInteger)
+    max_bit_operations_budget: Mapped[int | None] = mapped_column(BigInteger)
+    max_evaluations: Mapped[int | None]
 
 
 class SignIn(Base):

@@ -206,6 +206,13 @@ def _parser() -> argparse.ArgumentParser:
         default="submit",
         help="see everything; post searches and change one's own (default); change everybody's",
     )
+    allowances = create.add_argument_group("limits", "of what its holder may ask for (default: none)")
+    allowances.add_argument("--max-running", type=int, metavar="N", help="searches that run at once")
+    for budget in ("parameter", "model-bytes", "bit-operations"):
+        purpose = f"a search has to give a --{budget}-budget, of at most N"
+        allowances.add_argument(f"--max-{budget}-budget", type=int, metavar="N", help=purpose)
+    purpose = "a search has to give --max-evaluations, of at most N"
+    allowances.add_argument("--max-evaluations", type=int, metavar="N", help=purpose)
     _add(actions, "list", "keys, their roles and when they were last used")
     revoke = _add(actions, "revoke", "let a key in no more")
     revoke.add_argument("number", type=int, metavar="NUMBER", help="as `quantrank keys list` shows it")

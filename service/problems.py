@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from qcore import InvalidInput
+from searcher.allowances import BeyondAllowance, TooManyRunning
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_VALUE_CHARACTERS = 200
+_ALLOWANCES = {
+    BeyondAllowance: (403, "This key may not ask for so much"),
+    TooManyRunning: (429, "Too many searches are running"),
+}
 
 
 class FieldProblem(BaseModel):
@@ -47,7 +52,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
-PROBLEM_RESPONSES = problem_responses(400, 401, 403, 404, 422)
+PROBLEM_RESPONSES = problem_responses(400, 401, 403, 404, 422, 429)
 CONFLICT = problem_responses(409)
 
 
@@ -92,6 +97,9 @@ async def _invalid_input(_request: Request, error: Exception) -> Response:
     told = FieldProblem(
         field=error.field, value=_shown(error.value), problem=error.problem, remedy=_shortened(error.remedy, 2000)
     )
+    for kind, (status, title) in _ALLOWANCES.items():
+        if isinstance(error, kind):
+            return respond(Problem(title=title, status=status, detail=_detail([told]), errors=[told]))
     return respond(_unprocessable([told]))
 
 
@@ -113,8 +121,11 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _unprocessable(errors: list[FieldProblem]) -> Problem:
-    detail = " / ".join(f"{each.field}: {each.value!r} {each.problem}; {each.remedy}" for each in errors[:5])
-    return Problem(title="The request cannot be used as it is", status=422, detail=detail, errors=errors)
+    return Problem(title="The request cannot be used as it is", status=422, detail=_detail(errors), errors=errors)
+
+
+def _detail(errors: list[FieldProblem]) -> str:
+    return " / ".join(f"{each.field}: {each.value!r} {each.problem}; {each.remedy}" for each in errors[:5])
 
 
 def _field_problem(error: Any) -> FieldProblem:

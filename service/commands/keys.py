@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from qcore import InvalidInput
+from searcher.allowances import ALLOWANCES
 from searcher.api_keys import add_key, list_keys, revoke_key
 from searcher.database import described
 from searcher.schema import require_current, upgrade
@@ -42,11 +43,15 @@ def run(arguments: Namespace) -> int:
 def _create(arguments: Namespace, database: Database) -> None:
     name, role = arguments.name, Role(arguments.role)
     _check_name(name)
+    allowances = {each: getattr(arguments, each) for each in ALLOWANCES}
+    for each, most in ALLOWANCES.items():
+        if allowances[each] is not None and not 1 <= allowances[each] <= most:
+            raise InvalidInput(each, allowances[each], "is out of range", f"use 1 to {most}, or leave it out")
     key = new_key()
     with database.write() as session:
         if any(each.name == name and each.revoked_at is None for each in list_keys(session)):
             raise InvalidInput("name", name, "is another key's", "choose another, or revoke that one first")
-        made = add_key(session, name, role, digest_of(key), hint_of(key))
+        made = add_key(session, name, role, digest_of(key), hint_of(key), **allowances)
     if arguments.json:
         print_json({**_shown(made), "key": key})
         return
@@ -62,7 +67,7 @@ def _list(arguments: Namespace, database: Database) -> None:
     elif not found:
         print(f"{described(database.url)} has no keys. `quantrank keys create NAME` makes one.")
     else:
-        columns = ["number", "name", "role", "begins with", "created (UTC)", "last used", "revoked"]
+        columns = ["number", "name", "role", "limits", "begins with", "created (UTC)", "last used", "revoked"]
         print_table("API keys", columns, [_row(each) for each in found])
 
 
@@ -93,6 +98,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "role": key.role,
         "hint": key.hint,
+        **{each: getattr(key, each) for each in ALLOWANCES},
         **{
             name: None if time is None else to_datetime(time).isoformat(timespec="seconds")
             for name, time in times.items()
@@ -105,4 +111,5 @@ def _row(key: dict[str, Any]) -> list[str]:
         _NONE if key[name] is None else key[name][:16].replace("T", " ")
         for name in ("created_at", "last_used_at", "revoked_at")
     ]
-    return [str(key["id"]), key["name"], key["role"], f"{key['hint']}…", *times]
+    limits = [f"{each.removeprefix('max_')} {key[each]:,}" for each in ALLOWANCES if key[each] is not None]
+    return [str(key["id"]), key["name"], key["role"], ", ".join(limits) or _NONE, f"{key['hint']}…", *times]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from qcore import InvalidInput, stored_task
+from searcher.allowances import admit_extension, admit_search
 from searcher.leaderboard import search_leaderboard
 from searcher.plan import plan
 from searcher.progress import candidates_of, progress
@@ -36,6 +37,7 @@ def post_search(
     resolved = plan(request, settings.data_root, settings.device)
     if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
         resolved.task.check(settings.data_root)
+    admit_search(session, caller.key_id, request)
     search = create_search(session, resolved, caller.key_id)
     response.headers["Location"] = f"/searches/{search.id}"
     return SearchView.of(search, progress(session, search))
@@ -71,8 +73,9 @@ def post_cancel(search_id: ChangeableSearchId, session: Writing) -> SearchView:
 
 
 @router.post("/searches/{search_id}/extend")
-def post_extend(search_id: ChangeableSearchId, limits: Limits, session: Writing) -> SearchView:
+def post_extend(search_id: ChangeableSearchId, limits: Limits, session: Writing, caller: CallerOf) -> SearchView:
     """Gives a search the limits that are named; one that a limit had ended goes on. A cancelled one is refused."""
+    admit_extension(session, caller.key_id, search_id, limits)
     search = found_search(extend_search(session, search_id, limits), search_id)
     return SearchView.of(search, progress(session, search))
 

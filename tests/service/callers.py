@@ -18,10 +18,10 @@ BODY = {"task": "digits", "parameter_budget": 20_000}
 LOCAL, ELSEWHERE = "http://127.0.0.1:8000", "http://quantrank.example.org"
 
 
-def make_key(database: Database, role: Role, name: str = "somebody") -> str:
+def make_key(database: Database, role: Role, name: str = "somebody", **allowances: int) -> str:
     key = new_key()
     with database.write() as session:
-        add_key(session, name, role, digest_of(key), hint_of(key))
+        add_key(session, name, role, digest_of(key), hint_of(key), **allowances)
     return key
 
 
