@@ -9,15 +9,24 @@ intervals, of accuracies as shares of independent examples.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Literal
 
-from qcore.statistics import CONFIDENCE, pooled_deviation, t_quantile, wilson_interval
+import numpy as np
+
+from qcore.statistics import CONFIDENCE, pooled_deviation, t_quantile, wilson_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Whole = NDArray[np.int64]
+
+MOST_FOR_HOLM = 10_000
+"""Candidates of which all pairs are gone through; of more, Bonferroni's correction is hardly wider."""
 
 
 @dataclass(frozen=True)
@@ -41,37 +50,88 @@ class RankInterval:
     """The number of candidates less those that are clearly worse."""
 
 
+class Comparison:
+    """Candidates compared in pairs, by their means over seeds: intervals, and the ranks each may have.
+
+    Ranks are right all at once with 95 % confidence. One candidate is clearly better where the difference's interval
+    excludes 0: by Student's t with the pooled variance, or, with one seed each, by the score test of two shares
+    (Pearson's chi-squared). The latter is careful: examples that are hard for one network are hard for the other. As a
+    leaderboard is read at its top, wherever chance put that, no pair may be wrong: Holm's correction (1979, "A simple
+    sequentially rejective multiple test procedure", Scand. J. Statist. 6) over all pairs, or Bonferroni's, its first
+    step, of more than ``MOST_FOR_HOLM`` candidates.
+    """
+
+    def __init__(self, means: Floats, seeds: Whole, deviation: float, examples: int | None) -> None:
+        """Shapes (candidates,): mean accuracies in percent, and how many seeds each is the mean of.
+
+        ``deviation`` is the pooled standard deviation of one seed; it is not used where no candidate has two seeds.
+        ``examples`` is how many the accuracies were measured on, or None where they are no shares of examples (mIOU).
+        """
+        self.noise = _Noise.of(deviation, int(seeds.sum()) - len(seeds), examples)
+        self._size = len(means)
+        self._by_seeds = {int(count): np.sort(means[seeds == count]) for count in np.unique(seeds)}
+        self._narrow = self.noise.critical(comparisons=1)
+        self.critical = self._corrected()
+        """How many standard errors are clear in each pair."""
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[float]], examples: int | None) -> Comparison:
+        """Of every candidate's accuracies, one a seed."""
+        means = np.array([fmean(group) for group in groups])
+        return cls(means, np.array([len(group) for group in groups], int), pooled_deviation(groups)[0], examples)
+
+    def interval(self, mean: float, seeds: int) -> AccuracyInterval | None:
+        """One candidate's 95 % interval, for itself; None where nothing is known."""
+        if self.noise.kind is None:
+            return None
+        low, high = self.noise.interval(mean, seeds, self._narrow)
+        return AccuracyInterval(max(0.0, low), min(100.0, high), self.noise.kind)
+
+    def ranks(self, mean: float, seeds: int) -> RankInterval:
+        """Those that one of the candidates, told by its mean and number of seeds, may have."""
+        worse, better = self._clear(np.array([mean]), seeds, self.critical)
+        return RankInterval(1 + int(better[0]), self._size - int(worse[0]))
+
+    def _corrected(self) -> float:
+        pairs, clear = math.comb(self._size, 2), 0
+        while True:
+            # Holm's steps, many at a time: whatever is clear makes the rest fewer, until no more becomes clear.
+            critical = self.noise.critical(max(1, pairs - clear))
+            if self._size > MOST_FOR_HOLM:
+                return critical
+            found = sum(int(self._clear(means, seeds, critical)[0].sum()) for seeds, means in self._by_seeds.items())
+            if found == clear:
+                return critical
+            clear = found
+
+    def _clear(self, means: Floats, seeds: int, critical: float) -> tuple[Whole, Whole]:
+        """For each of some means, all of so many seeds, how many are clearly worse and how many clearly better."""
+        worse, better = np.zeros(len(means), np.int64), np.zeros(len(means), np.int64)
+        for other_seeds, others in self._by_seeds.items():
+            low, high = self.noise.alike(means, seeds, other_seeds, critical)
+            worse += np.searchsorted(others, low, side="left")
+            better += len(others) - np.searchsorted(others, high, side="right")
+        return worse, better
+
+
 def accuracy_intervals(groups: Sequence[Sequence[float]], examples: int | None) -> tuple[AccuracyInterval | None, ...]:
     """Every candidate's 95 % interval, each for itself; None where there is only one seed each and no ``examples``.
 
     ``examples`` is how many the accuracies were measured on, or None where they are no shares of examples (mIOU).
     A candidate with one seed has the others' variance, where one of them has two.
     """
-    noise = _Noise.of(groups, examples)
-    if noise.kind is None:
-        return (None,) * len(groups)
-    critical = noise.critical(comparisons=1)
-    intervals = []
-    for group in groups:
-        low, high = noise.interval(fmean(group), len(group), critical)
-        intervals.append(AccuracyInterval(max(0.0, low), min(100.0, high), noise.kind))
-    return tuple(intervals)
+    comparison = Comparison.of(groups, examples)
+    return tuple(comparison.interval(fmean(group), len(group)) for group in groups)
 
 
 def rank_intervals(groups: Sequence[Sequence[float]], examples: int | None) -> tuple[RankInterval, ...]:
-    """The ranks that every candidate may have, all of them right at once with 95 % confidence.
-
-    Candidates are compared in pairs, and one is clearly better where the difference's interval excludes 0: by Student's
-    t with the pooled variance, or, with one seed each, by the score test of two shares (Pearson's chi-squared). The
-    latter is careful: examples that are hard for one network are hard for the other. As a leaderboard is read at its
-    top, wherever chance put that, no pair may be wrong: Holm's correction (1979, "A simple sequentially rejective
-    multiple test procedure", Scand. J. Statist. 6) over all pairs.
+    """The ranks that every candidate may have, all of them right at once with 95 % confidence: ``Comparison``'s.
 
     >>> rank_intervals([[90.1, 90.2], [90.2, 90.3], [70.0, 70.1]], examples=1000)[1]
     RankInterval(lowest=1, highest=2)
     """
-    worse, better, _ = _compare(groups, _Noise.of(groups, examples))
-    return tuple(RankInterval(1 + above, len(groups) - below) for below, above in zip(worse, better, strict=True))
+    comparison = Comparison.of(groups, examples)
+    return tuple(comparison.ranks(fmean(group), len(group)) for group in groups)
 
 
 def undecided(groups: Mapping[str, Sequence[float]], top: int, margin: float, examples: int | None) -> list[str]:
@@ -84,16 +144,17 @@ def undecided(groups: Mapping[str, Sequence[float]], top: int, margin: float, ex
     """
     if len(groups) < 2:
         return []
-    noise = _Noise.of(list(groups.values()), examples)
-    _, _, critical = _compare(list(groups.values()), noise)
+    comparison = Comparison.of(list(groups.values()), examples)
+    noise = comparison.noise
     means = {name: fmean(group) for name, group in groups.items()}
     order = sorted(groups, key=means.__getitem__, reverse=True)
     found = set() if noise.degrees else set(order[: top + 1])
     for place, name in enumerate(order[:top]):
         for other in order[place + 1 :]:
-            low, high = noise.alike(means[name], len(groups[name]), len(groups[other]), critical)
-            is_clear = means[other] < low
-            is_tie = noise.kind == "t" and high - means[other] <= margin
+            own = np.array([means[name]])
+            low, high = noise.alike(own, len(groups[name]), len(groups[other]), comparison.critical)
+            is_clear = means[other] < low[0]
+            is_tie = noise.kind == "t" and high[0] - means[other] <= margin
             if not is_clear and not is_tie:
                 found |= {name, other}
     return sorted((name for name in order if name in found), key=lambda name: len(groups[name]))
@@ -110,8 +171,7 @@ class _Noise:
     examples: int | None
 
     @classmethod
-    def of(cls, groups: Sequence[Sequence[float]], examples: int | None) -> _Noise:
-        deviation, degrees = pooled_deviation(groups)
+    def of(cls, deviation: float, degrees: int, examples: int | None) -> _Noise:
         if degrees == 0:
             return cls(math.inf, 0, examples)
         # Two seeds can agree to the example by chance: they are not taken to differ by less than rounding to one does.
@@ -133,38 +193,17 @@ class _Noise:
         """Of one mean."""
         if self.kind == "binomial":
             assert self.examples
-            low, high = wilson_interval(mean / 100, self.examples, critical)
-            return 100 * low, 100 * high
+            low, high = wilson_intervals(np.array([mean / 100]), self.examples, critical)
+            return 100 * float(low[0]), 100 * float(high[0])
         reach = critical * self.deviation / math.sqrt(seeds)
         return mean - reach, mean + reach
 
-    def alike(self, mean: float, seeds: int, other_seeds: int, critical: float) -> tuple[float, float]:
+    def alike(self, means: Floats, seeds: int, other_seeds: int, critical: float) -> tuple[Floats, Floats]:
         """Where another mean, of so many seeds, is neither clearly worse (below) nor clearly better (above)."""
         if self.kind == "binomial":
             assert self.examples
             # Where the score test of two shares just rejects, their mean is at a Wilson limit of twice the examples.
-            low, high = (2 * 100 * end - mean for end in wilson_interval(mean / 100, 2 * self.examples, critical))
-            return low, high
+            low, high = wilson_intervals(means / 100, 2 * self.examples, critical)
+            return 200 * low - means, 200 * high - means
         reach = critical * self.deviation * math.sqrt(1 / seeds + 1 / other_seeds)
-        return mean - reach, mean + reach
-
-
-def _compare(groups: Sequence[Sequence[float]], noise: _Noise) -> tuple[list[int], list[int], float]:
-    """For every candidate how many are clearly worse and how many clearly better, and Holm's last critical value."""
-    means = [fmean(group) for group in groups]
-    by_seeds: dict[int, list[float]] = {}
-    for mean, group in sorted(zip(means, groups, strict=True), key=lambda pair: pair[0]):
-        by_seeds.setdefault(len(group), []).append(mean)
-    clear = 0
-    while True:
-        # Holm's steps, many at a time: whatever is clear makes the rest fewer, until no more becomes clear.
-        critical = noise.critical(max(1, math.comb(len(groups), 2) - clear))
-        worse, better = [0] * len(groups), [0] * len(groups)
-        for index, (mean, group) in enumerate(zip(means, groups, strict=True)):
-            for seeds, others in by_seeds.items():
-                low, high = noise.alike(mean, len(group), seeds, critical)
-                worse[index] += bisect_left(others, low)
-                better[index] += len(others) - bisect_right(others, high)
-        if sum(worse) == clear:
-            return worse, better, critical
-        clear = sum(worse)
+        return means - reach, means + reach

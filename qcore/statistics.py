@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 
@@ -91,11 +95,20 @@ def wilson_interval(share: float, count: int, quantile: float | None = None) -> 
     >>> [round(end, 3) for end in wilson_interval(0.9, 100)]
     [0.826, 0.945]
     """
+    low, high = wilson_intervals(np.array([share]), count, quantile)
+    return float(low[0]), float(high[0])
+
+
+def wilson_intervals(
+    shares: NDArray[np.float64], count: int, quantile: float | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``wilson_interval`` of many shares at once, each of so many trials."""
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) if quantile is None else quantile
     scale = 1 + z * z / count
-    middle = (share + z * z / (2 * count)) / scale
-    reach = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / scale
-    return min(middle - reach, share), max(middle + reach, share)  # at 0 and 1 they are equal but for rounding
+    middle = (shares + z * z / (2 * count)) / scale
+    reach = z * np.sqrt(shares * (1 - shares) / count + (z / (2 * count)) ** 2) / scale
+    # At 0 and 1 they are equal but for rounding.
+    return np.minimum(middle - reach, shares), np.maximum(middle + reach, shares)
 
 
 def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float | None:

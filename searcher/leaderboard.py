@@ -1,44 +1,38 @@
 """Leaderboards: finished evaluations of one task and recipe, ranked by validation accuracy at the ranking bit widths.
 
-Test accuracies stand beside it and decide nothing.
+Test accuracies stand beside it and decide nothing. ``board.Board`` ranks, sorts and cuts into pages; what a page's
+entries say besides is read for them alone.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from itertools import chain, repeat
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, or_, select
 
 from qcore import stored_task
 from qcore.bit_widths import FLOAT
-from qcore.ranking import AccuracyInterval, RankInterval, accuracy_intervals, rank_intervals
 from qcore.stages import NUMERICS_VERSION
-from qcore.statistics import kendall_tau
+from searcher.board import Board, Filters, Order
 from searcher.situation import recipes_of, validation_examples
+from searcher.standings import Accuracy, accuracies, by_seed, ranking_accuracy, standing_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
     from qcore import BitWidths, Recipe, Task
+    from qcore.ranking import AccuracyInterval, RankInterval
+    from searcher.board import Position
+    from searcher.standings import EndedStage
 
 _RANKED_STATUSES = ("done", "diverged")
-_EndedStage: TypeAlias = "Row[*tuple[Any, ...]]"
-"""A stage with its evaluation: the columns that ``_stages_of`` selects."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Mean accuracies over seeds, in percent; None where every run diverged."""
-
-    validation: float | None
-    test: float | None
+_ALL, _BEST_FIRST = Filters(), Order()
 
 
 @dataclass(frozen=True)
@@ -49,6 +43,8 @@ class Entry:
     """1 + the number of entries that are better; equal accuracies share a rank, diverged ones come last."""
     ranks: RankInterval
     """Those it may have; of diverged ones all behind the others."""
+    best_at: list[str]
+    """Of float and the ranking bit widths, those at which no entry has a better validation accuracy."""
     architecture: str
     block: str
     depth: int
@@ -64,16 +60,35 @@ class Entry:
     drop: float | None
     """Percentage points of test accuracy from float to the ranking bit widths."""
     train_seconds: float
-    """Of all stages shown, summed over seeds."""
+    """Of the float stages and those at the ranking bit widths, summed over seeds."""
     ranking_accuracy: float | None
     """Mean validation accuracy at the ranking bit widths: what ranks. None where a seed diverged."""
     ranking_accuracies: list[float | None]
     """Every seed's; None for those that diverged."""
     interval: AccuracyInterval | None
     """Of the ranking accuracy. None where there is none, or nothing to tell it by: single seeds, no shares."""
+    provenance: list[dict[str, Any]]
+    """Of every seed's stage at the ranking bit widths, as ``qcore.provenance`` gives it; empty if unknown."""
 
 
-def search_leaderboard(session: Session, search: Search, rung: int | None = None) -> list[Entry]:
+@dataclass(frozen=True)
+class LeaderboardPage:
+    """Entries of a leaderboard, and what holds for all of it."""
+
+    entries: list[Entry]
+    total: int
+    """Entries of the leaderboard, on whichever page."""
+    best: dict[str, list[str]]
+    """Architectures with the best validation accuracy in float and at the ranking bit widths; several if they tie."""
+    order_agreement: float | None
+    """Kendall's tau between the float and the ranking order, as ``Board`` tells it."""
+    next: Position | None
+    """Where the next page begins; None on the last."""
+
+
+def leaderboard_of_search(
+    session: Session, search: Search, rung: int | None = None, filters: Filters = _ALL, order: Order = _BEST_FIRST
+) -> LeaderboardPage:
     """The leaderboard of a search: its candidates that have a result at its first bit widths.
 
     Of the full recipe, or apart from it of one of the search's rungs.
@@ -81,54 +96,39 @@ def search_leaderboard(session: Session, search: Search, rung: int | None = None
     recipe = recipes_of(search)[-1 if rung is None else rung]
     bit_widths = search.bit_widths if rung in (None, len(search.rungs)) else search.bit_widths[:1]
     proposed = select(Proposal.evaluation_id).where(Proposal.search_id == search.id)
-    query = _stages_of(
-        search.task,
-        search.task_version,
-        search.numerics_version,
-        recipe.float_part.hash(),
-        recipe.retraining.hash(),
-        bit_widths,
-    ).where(
-        Evaluation.architecture.in_(select(Candidate.architecture).where(Candidate.search_id == search.id)),
+    own = (
+        *_of_recipe(search.task, search.task_version, search.numerics_version, recipe.float_part.hash()),
+        Evaluation.architecture.in_(_names_of_candidates(search.id)),
         or_(Evaluation.seed.in_(search.seeds), Evaluation.id.in_(proposed)),
     )
-    examples = validation_examples(stored_task(search.task, search.task_version), recipe)
-    return _ranked(session.execute(query), bit_widths, examples)
+    board = _board(session, own, stored_task(search.task, search.task_version), recipe, bit_widths[0])
+    return _page(session, board.filtered(filters), own, recipe, bit_widths, order)
 
 
-def task_leaderboard(
+def leaderboard_of_task(
     session: Session,
     task: Task,
     recipe: Recipe,
     bit_widths: Sequence[BitWidths],
+    filters: Filters = _ALL,
+    order: Order = _BEST_FIRST,
     *,
-    max_parameters: int | None = None,
-    block: str | None = None,
-) -> list[Entry]:
-    """The leaderboard of a task and recipe over all searches, ranked by the first of the bit widths."""
-    names = [str(bits) for bits in bit_widths]
-    query = _stages_of(
-        task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash(), recipe.retraining.hash(), names
-    )
-    if max_parameters is not None:
-        query = query.where(Evaluation.parameters <= max_parameters)
-    if block is not None:
-        query = query.where(Evaluation.block == block)
-    return _ranked(session.execute(query), names, validation_examples(task, recipe))
+    search_id: int | None = None,
+) -> LeaderboardPage:
+    """The leaderboard of a task and recipe over all searches, ranked by the first of the bit widths.
 
-
-def order_agreement(entries: Sequence[Entry]) -> float | None:
-    """Kendall's tau between the float order and the ranking order, by validation accuracy.
-
-    Of entries that have both accuracies; None of fewer than two, or where all are equal.
+    With ``search_id`` only that search's candidates are on it, with all their seeds, whoever wanted them.
     """
-    both = [
-        (entry.accuracy[str(FLOAT)].validation, entry.ranking_accuracy)
-        for entry in entries
-        if entry.ranking_accuracy is not None
-    ]
-    known = [(of_float, ranking) for of_float, ranking in both if of_float is not None]
-    return kendall_tau([of_float for of_float, _ in known], [ranking for _, ranking in known])
+    names = [str(bits) for bits in bit_widths]
+    own = _of_recipe(task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash())
+    among = None if search_id is None else set(session.scalars(_names_of_candidates(search_id)))
+    board = _board(session, own, task, recipe, names[0])
+    return _page(session, board.filtered(filters, among), own, recipe, names, order)
+
+
+def search_leaderboard(session: Session, search: Search, rung: int | None = None) -> list[Entry]:
+    """All of a search's leaderboard."""
+    return leaderboard_of_search(session, search, rung).entries
 
 
 def stages_of_best(session: Session, count: int) -> set[int]:
@@ -152,22 +152,99 @@ def stages_of_best(session: Session, count: int) -> set[int]:
     found: set[int] = set()
     for task, version, numerics, float_hash, retraining_hash, bits in session.execute(leaderboards).all():
         assert retraining_hash is not None
-        query = _stages_of(task, version, numerics, float_hash, retraining_hash, [bits])
-        entries = _ranked(session.execute(query), [bits], examples=None)
-        best = [number for entry in entries if entry.rank <= count for number in entry.evaluations]
+        query = _ended_stages(_of_recipe(task, version, numerics, float_hash), retraining_hash, [bits])
+        ranked = [
+            (-math.inf if (mean := ranking_accuracy(ended, bits)) is None else mean, ended)
+            for ended in by_seed(session.execute(query), bits).values()
+        ]
+        least = sorted((mean for mean, _ in ranked), reverse=True)[:count][-1:] or [math.inf]
+        best = [by_bits[bits].id for mean, ended in ranked if mean >= least[0] for by_bits in ended]
         of_recipe = or_(Stage.retraining_recipe_hash.is_(None), Stage.retraining_recipe_hash == retraining_hash)
         found.update(session.scalars(select(Stage.id).where(Stage.evaluation_id.in_(best), of_recipe)))
     return found
 
 
-def _stages_of(
-    task: str,
-    task_version: str,
-    numerics_version: int,
-    float_hash: str,
-    retraining_hash: str,
+def _board(
+    session: Session, evaluations: Sequence[ColumnElement[bool]], task: Task, recipe: Recipe, ranking: str
+) -> Board:
+    query = _ended_stages(evaluations, recipe.retraining.hash(), [ranking])
+    settings = recipe.retraining.quantizers
+    standings = [
+        standing_of(ended, ranking, task, settings) for ended in by_seed(session.execute(query), ranking).values()
+    ]
+    return Board.of(standings, validation_examples(task, recipe))
+
+
+def _page(
+    session: Session,
+    board: Board,
+    evaluations: Sequence[ColumnElement[bool]],
+    recipe: Recipe,
     bit_widths: Sequence[str],
+    order: Order,
+) -> LeaderboardPage:
+    indices, following = board.page(order)
+    best = {str(FLOAT): board.best_in_float, bit_widths[0]: board.best}
+    query = _ended_stages(evaluations, recipe.retraining.hash(), bit_widths).add_columns(Stage.provenance)
+    if len(indices) < len(board):
+        query = query.where(Evaluation.architecture.in_([board.name(index) for index in indices]))
+    stages = by_seed(session.execute(query), bit_widths[0])
+    entries = [_entry(board, index, stages[board.name(index)], bit_widths, best) for index in indices]
+    return LeaderboardPage(entries, len(board), best, board.order_agreement, following)
+
+
+def _entry(
+    board: Board,
+    index: int,
+    ended: Sequence[Mapping[str, EndedStage]],
+    bit_widths: Sequence[str],
+    best: Mapping[str, Sequence[str]],
+) -> Entry:
+    ranking = [by_bits[bit_widths[0]] for by_bits in ended]
+    first = ranking[0]
+    rank, ranks, interval = board.rank(index)
+    seconds = board.value(index, "train_seconds")
+    assert seconds is not None
+    return Entry(
+        rank=rank,
+        ranks=ranks,
+        best_at=[bits for bits, names in best.items() if first.architecture in names],
+        architecture=first.architecture,
+        block=first.block,
+        depth=first.depth,
+        width=first.width,
+        parameters=first.parameters,
+        seeds=[stage.seed for stage in ranking],
+        evaluations=[stage.id for stage in ranking],
+        diverged=sum(stage.status == "diverged" for stage in ranking),
+        accuracy={bits: accuracies(ended, bits) for bits in (str(FLOAT), *bit_widths)},
+        drop=board.value(index, "drop"),
+        train_seconds=seconds,
+        ranking_accuracy=board.value(index, "accuracy"),
+        ranking_accuracies=[stage.validation_accuracy for stage in ranking],
+        interval=interval,
+        provenance=[stage.provenance or {} for stage in ranking],
+    )
+
+
+def _names_of_candidates(search_id: int) -> Select[str]:
+    return select(Candidate.architecture).where(Candidate.search_id == search_id)
+
+
+def _of_recipe(task: str, task_version: str, numerics_version: int, float_hash: str) -> tuple[ColumnElement[bool], ...]:
+    """The SQL conditions that an evaluation is of a task and float recipe."""
+    return (
+        Evaluation.task == task,
+        Evaluation.task_version == task_version,
+        Evaluation.numerics_version == numerics_version,
+        Evaluation.float_recipe_hash == float_hash,
+    )
+
+
+def _ended_stages(
+    evaluations: Sequence[ColumnElement[bool]], retraining_hash: str, bit_widths: Sequence[str]
 ) -> Select[*tuple[Any, ...]]:
+    """Ended stages of some evaluations, the float ones and those at the bit widths, by architecture and seed."""
     # Columns, not whole rows: a stage's recipe and provenance take longer to read than all the rest.
     return (
         select(
@@ -186,10 +263,7 @@ def _stages_of(
         )
         .join(Stage, Stage.evaluation_id == Evaluation.id)
         .where(
-            Evaluation.task == task,
-            Evaluation.task_version == task_version,
-            Evaluation.numerics_version == numerics_version,
-            Evaluation.float_recipe_hash == float_hash,
+            *evaluations,
             Stage.status.in_(_RANKED_STATUSES),
             or_(
                 Stage.bit_widths == str(FLOAT),
@@ -198,64 +272,3 @@ def _stages_of(
         )
         .order_by(Evaluation.architecture, Evaluation.seed)
     )
-
-
-def _ranked(stages: Iterable[_EndedStage], bit_widths: Sequence[str], examples: int | None) -> list[Entry]:
-    by_architecture: dict[str, dict[int, dict[str, _EndedStage]]] = {}
-    for stage in stages:
-        by_architecture.setdefault(stage.architecture, {}).setdefault(stage.seed, {})[stage.bit_widths] = stage
-    unranked = []
-    for by_seed in by_architecture.values():
-        ended = [by_bits for by_bits in by_seed.values() if bit_widths[0] in by_bits]
-        if ended:
-            unranked.append(_unranked_entry(ended, bit_widths))
-    # A better accuracy first; diverged entries have none and come last; then whatever is smaller.
-    unranked.sort(key=lambda e: (-_sortable(e["ranking_accuracy"]), e["parameters"], e["architecture"]))
-    groups = [entry["ranking_accuracies"] for entry in unranked if entry["ranking_accuracy"] is not None]
-    last = RankInterval(len(groups) + 1, len(unranked))
-    intervals = chain(accuracy_intervals(groups, examples), repeat(None))
-    ranks = chain(rank_intervals(groups, examples), repeat(last))
-    entries: list[Entry] = []
-    for position, (entry, interval, possible) in enumerate(zip(unranked, intervals, ranks, strict=False), start=1):
-        tied = bool(entries) and entries[-1].ranking_accuracy == entry["ranking_accuracy"]
-        rank = entries[-1].rank if tied else position
-        entries.append(Entry(rank=rank, ranks=possible, interval=interval, **entry))
-    return entries
-
-
-def _unranked_entry(ended: Sequence[dict[str, _EndedStage]], bit_widths: Sequence[str]) -> dict[str, Any]:
-    ranking = [by_bits[bit_widths[0]] for by_bits in ended]
-    first = ranking[0]
-    accuracy = {}
-    for bits in (str(FLOAT), *bit_widths):
-        found = [by_bits[bits] for by_bits in ended if bits in by_bits]
-        accuracy[bits] = Accuracy(
-            _mean(stage.validation_accuracy for stage in found), _mean(stage.test_accuracy for stage in found)
-        )
-    float_test, ranked_test = accuracy[str(FLOAT)].test, accuracy[bit_widths[0]].test
-    diverged = sum(stage.status == "diverged" for stage in ranking)
-    return {
-        "architecture": first.architecture,
-        "block": first.block,
-        "depth": first.depth,
-        "width": first.width,
-        "parameters": first.parameters,
-        "seeds": [stage.seed for stage in ranking],
-        "evaluations": [stage.id for stage in ranking],
-        "diverged": diverged,
-        "accuracy": accuracy,
-        "drop": None if float_test is None or ranked_test is None else float_test - ranked_test,
-        "train_seconds": sum(stage.train_seconds or 0.0 for by_bits in ended for stage in by_bits.values()),
-        # A seed that diverged is worth less than any accuracy: the architecture is not to be relied on.
-        "ranking_accuracy": None if diverged else accuracy[bit_widths[0]].validation,
-        "ranking_accuracies": [stage.validation_accuracy for stage in ranking],
-    }
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
-def _sortable(accuracy: float | None) -> float:
-    return -1.0 if accuracy is None else accuracy

@@ -153,10 +153,12 @@ class Task:
         return self.validation_examples or round(self.train_examples * recipe.float_part.validation_share)
 
     def recipe_changes(self, recipe: Recipe) -> dict[str, Any]:
-        """The settings in which a recipe differs from the one of this task that its name begins with, or else the
-        default; by their dotted names."""
-        named = (each for each in self.recipes if recipe.name.startswith(each.name))
-        return differences(recipe, next(named, self.recipes[0]))
+        """The settings in which a recipe differs from ``recipe_base``, by their dotted names."""
+        return differences(recipe, self.recipe_base(recipe))
+
+    def recipe_base(self, recipe: Recipe) -> Recipe:
+        """The one of this task's recipes that a recipe's name begins with, or else the default."""
+        return next((each for each in self.recipes if recipe.name.startswith(each.name)), self.recipes[0])
 
 
 def nothing_to_check(_data_root: Path) -> None:

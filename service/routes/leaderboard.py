@@ -2,39 +2,53 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
 from qcore import InvalidInput, get_task
-from searcher.leaderboard import task_leaderboard
+from searcher.leaderboard import leaderboard_of_task
 from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
+from searcher.searches import get_search
 from service.dependencies import MOST_ID, Reading, SettingsOf
+from service.leaderboard_query import RESPONSES, LeaderboardQueryOf, leaderboard_answer
 from service.schemas import LeaderboardView
 
 router = APIRouter(tags=["leaderboard"])
 
 
-@router.get("/leaderboard")
+@router.get("/leaderboard", response_model=LeaderboardView, responses=RESPONSES)
 def get_leaderboard(
+    request: Request,
     session: Reading,
     settings: SettingsOf,
+    query: LeaderboardQueryOf,
     task: Annotated[str, Query(description="Name of a task, as GET /tasks lists them.", examples=["digits"])],
     recipe: Annotated[
         str | None,
-        Query(description="A recipe's name, or overrides as a JSON object; the task's default if not given."),
+        Query(
+            description="A recipe's name, or overrides as a JSON object; the task's default if not given.",
+            examples=["short", '{"float_part": {"schedule": {"epochs": 30}}}'],
+        ),
     ] = None,
-    bit_widths: Annotated[str, Query(description="Comma-separated; the first ranks.")] = ",".join(DEFAULT_BIT_WIDTHS),
-    max_parameters: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
-    block: Annotated[str | None, Query(description="One block kind only.")] = None,
-) -> LeaderboardView:
-    """Every finished evaluation of a task and recipe, from whichever search, ranked by the first bit widths."""
+    bit_widths: Annotated[
+        str, Query(description="Comma-separated; the first ranks.", examples=["W2A2,W2AF"])
+    ] = ",".join(DEFAULT_BIT_WIDTHS),
+    search: Annotated[
+        int | None,
+        Query(ge=1, le=MOST_ID, description="Candidates of this search only, with whatever seeds they have."),
+    ] = None,
+) -> Response:
+    """Every finished evaluation of a task and recipe, from whichever search, ranked by the first bit widths.
+
+    Entries are ranked among those that the filters leave.
+    """
     found = get_task(task, settings.data_root)
     given = None if recipe is None else recipe_from_text(recipe)
     chosen = resolve_recipe(found, given, settings.data_root, settings.device)
     names = bit_widths.split(",")
-    if block is not None and block not in found.blocks:
-        remedy = f"use one of {', '.join(found.blocks)}"
-        raise InvalidInput("block", block, f"does not suit task {found.name}", remedy)
-    entries = task_leaderboard(
-        session, found, chosen, parse_bit_widths(names), max_parameters=max_parameters, block=block
-    )
-    return LeaderboardView.of(found, chosen, names, entries)
+    ranking = parse_bit_widths(names)
+    query.check_block(found)
+    if search is not None and get_search(session, search) is None:
+        raise InvalidInput("search", search, "does not exist", "GET /searches lists those that do")
+    page = leaderboard_of_task(session, found, chosen, ranking, query.filters, query.order, search_id=search)
+    return leaderboard_answer(request, query, found, chosen, names, page)

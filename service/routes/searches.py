@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from qcore import InvalidInput, stored_task
 from searcher.allowances import admit_extension, admit_search
-from searcher.leaderboard import search_leaderboard
+from searcher.leaderboard import leaderboard_of_search
 from searcher.plan import plan
 from searcher.progress import candidates_of, progress
 from searcher.request import Limits, SearchRequest
@@ -22,6 +22,7 @@ from service.dependencies import (
     Writing,
     found_search,
 )
+from service.leaderboard_query import RESPONSES, LeaderboardQueryOf, leaderboard_answer
 from service.pagination import link_to
 from service.problems import CONFLICT, Conflict
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
@@ -105,17 +106,23 @@ def get_candidates(
     return CandidateList(candidates=[CandidateView.of(search, *each) for each in found[:limit]], next=following)
 
 
-@router.get("/searches/{search_id}/leaderboard")
+@router.get("/searches/{search_id}/leaderboard", response_model=LeaderboardView, responses=RESPONSES)
 def get_search_leaderboard(
+    request: Request,
     search: ExistingSearch,
     session: Reading,
+    query: LeaderboardQueryOf,
     rung: Annotated[int | None, Query(ge=0, le=9, description="One of its rungs, in place of the full recipe.")] = None,
-) -> LeaderboardView:
-    """A search's candidates, ranked by validation accuracy at its first bit widths."""
+) -> Response:
+    """A search's candidates, ranked by validation accuracy at its first bit widths.
+
+    Entries are ranked among those that the filters leave.
+    """
     recipes = recipes_of(search)
     if rung is not None and rung >= len(recipes) - 1:
         has = "has no rungs" if len(recipes) == 1 else f"has rungs 0 to {len(recipes) - 2}"
         raise InvalidInput("rung", rung, f"is not there: search {search.id} {has}", "leave it out for the full recipe")
     task, bit_widths = stored_task(search.task, search.task_version), search.bit_widths[: None if rung is None else 1]
-    entries = search_leaderboard(session, search, rung)
-    return LeaderboardView.of(task, recipes[-1 if rung is None else rung], bit_widths, entries)
+    query.check_block(task)
+    page = leaderboard_of_search(session, search, rung, query.filters, query.order)
+    return leaderboard_answer(request, query, task, recipes[-1 if rung is None else rung], bit_widths, page)

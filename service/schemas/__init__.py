@@ -3,7 +3,7 @@
 from service.schemas.candidates import CandidateList, CandidateView, EvaluationSummary
 from service.schemas.estimates import EstimatedCandidate, EstimateView
 from service.schemas.evaluations import CurvePointView, DivergenceView, EvaluationView, StageView
-from service.schemas.leaderboards import EntryView, LeaderboardView
+from service.schemas.leaderboards import EntryView, LeaderboardView, ProvenanceView
 from service.schemas.recipes import RecipeView
 from service.schemas.searches import SearchList, SearchView
 from service.schemas.tasks import DataView, TaskList, TaskView
@@ -22,6 +22,7 @@ __all__ = [
     "EvaluationView",
     "LeaderboardView",
     "MissingDataView",
+    "ProvenanceView",
     "RecipeView",
     "SearchList",
     "SearchView",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from qcore import Description
+from searcher.costs import costs_of
 from searcher.situation import search_recipe
-from service.schemas.values import costs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

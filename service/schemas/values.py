@@ -1,27 +1,8 @@
-"""Values that several answers show: costs of architectures, and times."""
+"""Values that several answers show: times."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING
-
-from qcore import Architecture, BitWidths, Description, describe, stored_task
-
-if TYPE_CHECKING:
-    from qcore.recipe import QuantizerSettings
-
-
-@lru_cache(maxsize=4096)
-def costs_of(
-    architecture: str, task: str, version: str, bit_widths: tuple[str, ...], settings: QuantizerSettings
-) -> Description:
-    return describe(
-        Architecture.parse(architecture),
-        stored_task(task, version),
-        [BitWidths.parse(bits) for bits in bit_widths],
-        settings,
-    )
 
 
 def to_datetime(seconds: float) -> datetime:

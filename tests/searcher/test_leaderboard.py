@@ -18,11 +18,13 @@ from qcore import Stage as StagePlan
 from qcore.cost import parameters
 from qcore.ranking import RankInterval
 from qcore.stages import NUMERICS_VERSION
-from searcher.leaderboard import Accuracy, Entry, order_agreement, search_leaderboard, task_leaderboard
+from searcher.board import Filters
+from searcher.leaderboard import Entry, leaderboard_of_task, search_leaderboard
 from searcher.named import resolve_recipe
 from searcher.plan import plan
 from searcher.request import SearchRequest
 from searcher.searches import create_search
+from searcher.standings import Accuracy
 from searcher.tables import Evaluation, Stage
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def _store(
 
 
 def _board(session: Session, bit_widths: tuple[BitWidths, ...] = (W2A2,), **filters: Any) -> list[Entry]:
-    return task_leaderboard(session, TASK, filters.pop("recipe", RECIPE), bit_widths, **filters)
+    return leaderboard_of_task(session, TASK, filters.pop("recipe", RECIPE), bit_widths, Filters(**filters)).entries
 
 
 def _ranks(entries: list[Entry]) -> list[tuple[int, str]]:
@@ -215,7 +217,7 @@ def test_an_entry_holds_means_over_seeds_drop_and_seconds(database: Database) ->
     assert entry.accuracy["float"] == Accuracy(96.0, 94.0)
     assert entry.accuracy["W2A2"] == Accuracy(81.0, 73.0)
     assert entry.accuracy["W2AF"] == Accuracy(85.0, 84.0)
-    assert (entry.ranking_accuracy, entry.drop, entry.train_seconds) == (81.0, 21.0, 32.0)
+    assert (entry.ranking_accuracy, entry.drop, entry.train_seconds) == (81.0, 21.0, 30.0)
     assert (entry.seeds, entry.evaluations, entry.diverged) == ([5, 9], [first, second], 0)
     assert (entry.architecture, entry.block, entry.depth, entry.width) == ("basic-L8-D5", "basic", 8, 5)
     assert entry.parameters == parameters(Architecture("basic", 8, 5).layers(TASK))
@@ -280,7 +282,7 @@ def test_a_metric_that_is_no_share_of_examples_has_no_interval_of_one_seed(sqlit
     with sqlite_database.write() as session:
         for name, accuracy in zip(NAMES[:2], (80.0, 20.0), strict=True):
             _store(session, name, {"W2A2": Result(accuracy)})
-        entries = task_leaderboard(session, segmentation, RECIPE, [W2A2])
+        entries = leaderboard_of_task(session, segmentation, RECIPE, [W2A2]).entries
     assert [(entry.interval, entry.ranks) for entry in entries] == [(None, RankInterval(1, 2))] * 2
 
 
@@ -288,11 +290,12 @@ def test_the_float_orders_agreement_is_kendalls_tau_of_validation_accuracies(sql
     with sqlite_database.write() as session:
         for name, in_float, ranked in zip(NAMES, (99.0, 98.0, 97.0, 96.0), (70.0, 80.0, 90.0, None), strict=False):
             _store(session, name, {"float": Result(in_float, 10.0), "W2A2": Result(ranked, 10.0)})
-        entries = _board(session)
-    assert order_agreement(entries) == -1.0  # the diverged one has no place in the ranking order
-    assert order_agreement(entries[1:]) == -1.0
-    assert order_agreement(entries[2:]) is None
-    assert order_agreement([]) is None
+        least = [parameters(Architecture.parse(name).layers(TASK)) for name in NAMES]
+        agreements = [
+            leaderboard_of_task(session, TASK, RECIPE, [W2A2], Filters(max_parameters=most)).order_agreement
+            for most in (least[3], least[1], least[0], 1)
+        ]
+    assert agreements == [-1.0, -1.0, None, None]  # the diverged one has no place in the ranking order
 
 
 def test_there_is_no_drop_without_both_accuracies(sqlite_database: Database) -> None:
@@ -383,7 +386,9 @@ def test_results_of_another_task_or_version_do_not_appear(sqlite_database: Datab
     with sqlite_database.write() as session:
         _store(session, NAMES[0], {"W2A2": Result(80.0)}, task=other)
         assert _board(session) == []
-        assert [entry.architecture for entry in task_leaderboard(session, other, RECIPE, [W2A2])] == NAMES[:1]
+        assert [entry.architecture for entry in leaderboard_of_task(session, other, RECIPE, [W2A2]).entries] == NAMES[
+            :1
+        ]
 
 
 def test_results_of_another_numerics_version_do_not_appear(sqlite_database: Database) -> None:

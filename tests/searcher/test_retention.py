@@ -33,7 +33,7 @@ from qcore import BitWidths, InvalidInput, get_task
 from searcher import artifacts as store
 from searcher.artifacts import Artifacts, checkpoint_file, network_file
 from searcher.database import Database
-from searcher.leaderboard import task_leaderboard
+from searcher.leaderboard import leaderboard_of_task
 from searcher.retention import GRACE_SECONDS, collect_garbage
 from searcher.searches import cancel_search
 from searcher.situation import search_recipe
@@ -336,7 +336,7 @@ def _best(database: Database, most: int) -> list[Stage]:
         ids = {
             evaluation
             for bits in ("W2A2", "WFA2")
-            for entry in task_leaderboard(session, get_task("digits"), recipe_of, [BitWidths.parse(bits)])
+            for entry in leaderboard_of_task(session, get_task("digits"), recipe_of, [BitWidths.parse(bits)]).entries
             if entry.rank <= most
             for evaluation in entry.evaluations
         }

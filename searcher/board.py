@@ -1,0 +1,248 @@
+"""A leaderboard's standings as columns in memory: filtered, ranked, sorted and cut into pages.
+
+Nulls are NaN in the columns. Of n standings a page takes a few passes over n numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qcore import InvalidInput
+from qcore.ranking import AccuracyInterval, Comparison, RankInterval
+from qcore.statistics import kendall_tau
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from numpy.typing import NDArray
+
+    from searcher.standings import Standing
+
+SORT_KEYS = (
+    "rank",
+    "float_accuracy",
+    "drop",
+    "parameters",
+    "macs",
+    "bit_operations",
+    "model_bytes",
+    "seeds",
+    "train_seconds",
+)
+"""What entries are sorted by: upwards, or downwards with a minus before it. ``rank`` has the best first."""
+MOST_COMPARED_ORDERS = 2000
+"""Entries, the best ones, that the agreement of two orders is told of."""
+
+_LIMITS = {
+    "max_parameters": "parameters",
+    "max_model_bytes": "model_bytes",
+    "max_bit_operations": "bit_operations",
+}
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which architectures are on a leaderboard; they are ranked among themselves."""
+
+    block: str | None = None
+    max_parameters: int | None = None
+    max_model_bytes: int | None = None
+    """This and bit operations at the bit widths that rank."""
+    max_bit_operations: int | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place between entries that a page begins behind: what its last entry is sorted by."""
+
+    sort: str
+    value: float | None
+    parameters: int
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """How entries are sorted, and which of them a page has.
+
+    Raises:
+        InvalidInput: for a sort key that there is not, and a position of another order.
+    """
+
+    sort: str = "rank"
+    """One of ``SORT_KEYS``, with a minus before it downwards. Entries without the value come last either way."""
+    after: Position | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.key not in SORT_KEYS:
+            raise InvalidInput(
+                "sort", self.sort, "is not a sort key", f"use one of {', '.join(SORT_KEYS)}, or -KEY for the reverse"
+            )
+        if self.after is not None and self.after.sort != self.sort:
+            raise InvalidInput(
+                "cursor",
+                self.after.sort,
+                "is of a page in another order",
+                f"leave it out, or sort by {self.after.sort}",
+            )
+
+    @property
+    def key(self) -> str:
+        return self.sort.removeprefix("-")
+
+    @property
+    def is_downwards(self) -> bool:
+        return self.sort.startswith("-")
+
+
+class Board:
+    """The standings of one leaderboard."""
+
+    def __init__(
+        self,
+        names: NDArray[np.object_],
+        columns: dict[str, NDArray[np.float64]],
+        blocks: NDArray[np.object_],
+        examples: int | None,
+    ) -> None:
+        """``examples`` is how many validation accuracies are shares of; None of a metric that is no share."""
+        self._names, self._columns, self._blocks, self._examples = names, columns, blocks, examples
+
+    @classmethod
+    def of(cls, standings: Iterable[Standing], examples: int | None) -> Board:
+        found = list(standings)
+        columns = {
+            name: np.array([_number(getattr(each, name)) for each in found], np.float64)
+            for name in ("accuracy", "squares", *SORT_KEYS[1:])
+        }
+        names, blocks = (
+            np.array([each.architecture for each in found], object),
+            np.array([each.block for each in found], object),
+        )
+        return cls(names, columns, blocks, examples)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def filtered(self, filters: Filters, among: Collection[str] | None = None) -> Board:
+        """Those that a filter leaves, and of them those of some names, if names are given."""
+        kept = np.ones(len(self), bool)
+        for limit, column in _LIMITS.items():
+            if (most := getattr(filters, limit)) is not None:
+                kept &= self._columns[column] <= most
+        if filters.block is not None:
+            kept &= self._blocks == filters.block
+        if among is not None:
+            kept &= np.fromiter((name in among for name in self._names), bool, len(self))
+        if kept.all():
+            return self
+        columns = {name: values[kept] for name, values in self._columns.items()}
+        return Board(self._names[kept], columns, self._blocks[kept], self._examples)
+
+    def page(self, order: Order) -> tuple[list[int], Position | None]:
+        """The standings of a page, by index, and where the next begins; None behind the last page."""
+        keys = self._keys(order)
+        candidates = np.arange(len(self))
+        if order.after is not None:
+            candidates = candidates[self._behind(keys, order)]
+        is_cut = order.limit is not None and len(candidates) > order.limit
+        if order.limit is not None and is_cut:
+            # Only what may be on the page is sorted.
+            last = np.partition(keys[candidates], order.limit - 1)[order.limit - 1]
+            candidates = candidates[keys[candidates] <= last]
+        chosen = sorted(candidates.tolist(), key=lambda index: self._sorted_by(keys, index))[: order.limit]
+        return chosen, self._position(order, chosen[-1]) if is_cut else None
+
+    def rank(self, index: int) -> tuple[int, RankInterval, AccuracyInterval | None]:
+        """A standing's rank, the ranks it may have, and the interval of its accuracy.
+
+        The rank is 1 + the number of standings that are better; equal accuracies share one, diverged ones are last.
+        """
+        accuracy, ranked = self._columns["accuracy"][index], len(self._ranked)
+        if math.isnan(accuracy):
+            return ranked + 1, RankInterval(ranked + 1, len(self)), None
+        better = ranked - int(np.searchsorted(self._ranked, accuracy, side="right"))
+        mean, seeds = float(accuracy), int(self._columns["seeds"][index])
+        return 1 + better, self._comparison.ranks(mean, seeds), self._comparison.interval(mean, seeds)
+
+    def name(self, index: int) -> str:
+        return str(self._names[index])
+
+    def value(self, index: int, column: str) -> float | None:
+        value = float(self._columns[column][index])
+        return None if math.isnan(value) else value
+
+    @property
+    def best(self) -> list[str]:
+        """Names of those with the best accuracy; several if they tie."""
+        return self._with_most("accuracy")
+
+    @property
+    def best_in_float(self) -> list[str]:
+        """Names of those whose float networks have the best accuracy."""
+        return self._with_most("float_accuracy")
+
+    @cached_property
+    def order_agreement(self) -> float | None:
+        """Kendall's tau between the float order and the ranking order, by validation accuracy.
+
+        Of entries that have both accuracies, of the ``MOST_COMPARED_ORDERS`` best at most; None of fewer than two, or
+        where all are equal.
+        """
+        of_float, ranking = self._columns["float_accuracy"], self._columns["accuracy"]
+        both = np.flatnonzero(~np.isnan(of_float) & ~np.isnan(ranking))
+        best = both[np.argsort(-ranking[both], kind="stable")[:MOST_COMPARED_ORDERS]]
+        return kendall_tau(of_float[best].tolist(), ranking[best].tolist())
+
+    @cached_property
+    def _ranked(self) -> NDArray[np.float64]:
+        """Accuracies of those that did not diverge, upwards."""
+        accuracy = self._columns["accuracy"]
+        return np.sort(accuracy[~np.isnan(accuracy)])
+
+    @cached_property
+    def _comparison(self) -> Comparison:
+        columns = {name: values[~np.isnan(self._columns["accuracy"])] for name, values in self._columns.items()}
+        seeds = columns["seeds"].astype(np.int64)
+        degrees = int(seeds.sum()) - len(seeds)
+        deviation = math.sqrt(math.fsum(columns["squares"]) / degrees) if degrees else 0.0
+        return Comparison(columns["accuracy"], seeds, deviation, self._examples)
+
+    def _keys(self, order: Order) -> NDArray[np.float64]:
+        """What entries are sorted by, upwards; infinite where they have none."""
+        values = -self._columns["accuracy"] if order.key == "rank" else self._columns[order.key]
+        values = -values if order.is_downwards else values
+        return np.where(np.isnan(values), np.inf, values)
+
+    def _sorted_by(self, keys: NDArray[np.float64], index: int) -> tuple[float, float, str]:
+        """Of equal ones whatever is smaller is first."""
+        return keys[index], self._columns["parameters"][index], self._names[index]
+
+    def _behind(self, keys: NDArray[np.float64], order: Order) -> NDArray[np.bool_]:
+        assert order.after is not None
+        after = order.after
+        value = math.inf if after.value is None else after.value
+        place = (value, after.parameters, after.architecture)
+        behind: NDArray[np.bool_] = keys > value
+        for index in np.flatnonzero(keys == value).tolist():
+            behind[index] = self._sorted_by(keys, index) > place
+        return behind
+
+    def _position(self, order: Order, index: int) -> Position:
+        value = float(self._keys(order)[index])
+        shown = None if math.isinf(value) else value
+        return Position(order.sort, shown, int(self._columns["parameters"][index]), self.name(index))
+
+    def _with_most(self, column: str) -> list[str]:
+        values = self._columns[column]
+        return [] if np.isnan(values).all() else sorted(self._names[values == np.nanmax(values)].tolist())
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
