@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,15 @@ def image() -> tuple[list[str], dict[str, str]]:
     return json.loads(found["ENTRYPOINT"]), said | {name: "" for name, value in said.items() if value.startswith("$")}
 
 
+def documented(section: str, purpose: str) -> list[str]:
+    """The commands that a section of docs/operations.md has for a purpose."""
+    document = (CHECKOUT / "docs/operations.md").read_text()
+    (found,) = re.findall(rf"^### {section}\n(.*?)(?=^##)", document, re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(rf"[Tt]o {purpose}[^\n]*:\n\n((?: {{4}}.*\n)+)", found)
+    lines: list[str] = re.sub(r"\\\n\s*", "", block).splitlines()
+    return [line.strip() for line in lines]
+
+
 class Rehearsal:
     """The services without a profile and those of one; processes that run are stopped as containers would be."""
 
@@ -75,6 +85,8 @@ class Rehearsal:
         self._database_port = str(_free_port())
         secrets = f"SECRETS={folder / 'run/secrets'}"
         subprocess.run(["make", "--silent", "secrets", secrets], cwd=CHECKOUT, check=True)
+        for name in ("data/home", "data/artifacts", "data/datasets", "backup"):
+            (folder / name).mkdir(parents=True)
 
     def secret(self, name: str) -> str:
         return (self._folder / "run/secrets" / name).read_text()
@@ -86,17 +98,19 @@ class Rehearsal:
 
     @contextmanager
     def running(self) -> Iterator[dict[str, list[int]]]:
-        """All services up, each when what it depends on is as it asks; at the end stopped in the opposite order.
+        """All services up, and stopped at the end as by ``stopping``."""
+        with self.stopping() as ended:
+            self.up()
+            yield ended
+
+    @contextmanager
+    def stopping(self) -> Iterator[dict[str, list[int]]]:
+        """Stops at the end what was started, in the opposite order.
 
         What is given is empty until then, and afterwards has the statuses that each service's processes ended with.
         """
         ended: dict[str, list[int]] = {}
         try:
-            for name in self.services:
-                self._start(name)
-            for name, service in self.services.items():
-                if "healthcheck" in service:
-                    self._wait_until_healthy(name)
             yield ended
             for name in reversed(list(self._processes)):
                 ended[name] = self._stop(name)
@@ -105,6 +119,39 @@ class Rehearsal:
                 process.kill()
                 process.wait(_STOP_SECONDS)
             self._postgres.remove()
+
+    def up(self, *names: str) -> None:
+        """Has these services started and healthy, or all, each when what it depends on is as it asks."""
+        for name in names or self.services:
+            self._start(name)
+        for name in names or self.services:
+            if "healthcheck" in self.services[name]:
+                self._wait_until_healthy(name)
+
+    def docker(self, line: str) -> None:
+        """Runs a command as a user types it, ``docker compose up``, ``exec`` or ``run``, redirected or not."""
+        command, *redirected = re.split(r" ([<>]) (?=\S+$)", line)
+        words = shlex.split(command)
+        assert words[:2] == ["docker", "compose"]
+        match words[2:]:
+            case ["up", "--detach", *rest]:
+                self.up(*(each for each in rest if each != "--wait"))
+                return
+            case ["exec", "-T", service, *inside]:
+                pass
+            case ["run", "--rm", "--no-deps", "-T", "--entrypoint", program, service, *rest]:
+                inside = [program, *rest]
+            case _:
+                raise AssertionError(line)
+        source, target = subprocess.DEVNULL, subprocess.DEVNULL
+        with ExitStack() as files:
+            if redirected:
+                direction, name = redirected
+                file = files.enter_context((self._folder / name).open("rb" if direction == "<" else "wb"))
+                source, target = (file, target) if direction == "<" else (source, file)  # type: ignore[assignment]
+            environment = self._environment(self.services[service])
+            place = self._folder / "data" if "build" in self.services[service] else self._folder
+            subprocess.run(inside, cwd=place, env=environment, stdin=source, stdout=target, check=True)
 
     def log(self, name: str) -> str:
         """What a service's processes wrote."""
@@ -176,7 +223,7 @@ class Rehearsal:
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "PATH": programs,
             "TMPDIR": str(self._postgres.folder),
-            "PGHOSTADDR": "127.0.0.1",
+            **self._postgres.reached(from_its_container="build" not in service),
             "PGPORT": self._database_port,
             **{name: self._here(value) for name, value in said.items()},
         }
@@ -210,7 +257,7 @@ class _Postgres:
             settings.write(
                 f"listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{self.folder}'\n"
             )
-        (self._data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        (self._data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
         password = Path(environment["POSTGRES_PASSWORD_FILE"]).read_text()
         owner, database = environment["POSTGRES_USER"], environment["POSTGRES_DB"]
         statements = [f"CREATE ROLE {owner} SUPERUSER LOGIN PASSWORD '{password}';", f"CREATE DATABASE {database};"]
@@ -223,6 +270,10 @@ class _Postgres:
             check=True,
         )
         return {"PGDATA": str(self._data)}
+
+    def reached(self, *, from_its_container: bool) -> dict[str, str]:
+        """What tells libpq where the server is, whose host a network of containers would know."""
+        return {"PGHOST": str(self.folder)} if from_its_container else {"PGHOSTADDR": "127.0.0.1"}
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rehearsal import CHECKOUT
+from rehearsal import documented
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.engine import make_url
 
@@ -26,15 +25,6 @@ from searcher.worker import Worker
 from service.settings import Settings
 
 SHORT = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
-
-
-def commands(section: str, purpose: str) -> list[str]:
-    """The lines that a section of the document has for a purpose."""
-    document = (CHECKOUT / "docs/operations.md").read_text()
-    (found,) = re.findall(rf"^### {section}\n(.*?)(?=^##)", document, re.MULTILINE | re.DOTALL)
-    (block,) = re.findall(rf"[Tt]o {purpose}[^\n]*:\n\n((?: {{4}}.*\n)+)", found)
-    lines: list[str] = [line.strip() for line in block.splitlines()]
-    return lines
 
 
 class Place:
@@ -113,12 +103,12 @@ def test_what_a_backup_has_is_all_there_again(kind: str, tmp_path: Path, request
     place.upgrade()
     place.search(3)
     before = place.results()
-    *database_first, store_after = commands(kind, "back up")
+    *database_first, store_after = documented(kind, "back up")
     place.run(*database_first)
     place.search(4)
     place.run(store_after)
     place.lose()
-    place.run(*commands(kind, "restore"))
+    place.run(*documented(kind, "restore"))
 
     assert place.results() == before
     assert len(before[1]) == 2

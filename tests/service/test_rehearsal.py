@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
-from rehearsal import Rehearsal
+from rehearsal import Rehearsal, documented
 
 EPOCH = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
 SEARCH = {
@@ -26,7 +27,12 @@ def run_a_search(http: httpx.Client, **fields: object) -> list[str]:
     search = http.post("/search", json=SEARCH | fields).raise_for_status().json()
     with http.stream("GET", search["links"]["events"], timeout=180) as events:
         assert [line for line in events.iter_lines() if line.startswith("event: ")][-1] == "event: search_finished"
-    board = http.get(search["links"]["leaderboard"]).raise_for_status().json()
+    return architectures(http, search["id"])
+
+
+def architectures(http: httpx.Client, search_id: int) -> list[str]:
+    """Those of a search's leaderboard."""
+    board = http.get(f"/searches/{search_id}/leaderboard").raise_for_status().json()
     return sorted(entry["architecture"] for entry in board["entries"])
 
 
@@ -62,3 +68,22 @@ def test_the_pool_places_searches_on_its_ray_cluster(tmp_path: Path) -> None:
     of_ray = {"ray-head": [1], "ray-worker": [1, 1]}  # which Ray ends with, having let its processes go
     assert ended == {"ray-driver": [0], **of_ray, **own}
     assert rehearsal.log("ray-worker").count("finished draining") == 2
+
+
+@pytest.mark.slow
+def test_a_backup_of_the_pool_is_restored_to_an_empty_one(tmp_path: Path) -> None:
+    pool, other = Rehearsal(tmp_path / "pool"), Rehearsal(tmp_path / "other")
+    with pool.running(), httpx.Client(base_url=pool.url, timeout=30) as http:
+        http.headers["authorization"] = f"Bearer {pool.secret('bootstrap_key')}"
+        found = run_a_search(http)
+        networks = [http.get(f"/evaluations/{number}/model").raise_for_status().content for number in (1, 2)]
+        for line in documented("Docker", "back up"):
+            pool.docker(line)
+    shutil.copytree(tmp_path / "pool/backup", tmp_path / "other/backup", dirs_exist_ok=True)
+    with other.stopping(), httpx.Client(base_url=other.url, timeout=30) as http:
+        for line in documented("Docker", "restore"):
+            other.docker(line)
+        http.headers["authorization"] = f"Bearer {other.secret('bootstrap_key')}"
+        assert architectures(http, 1) == found
+        assert [http.get(f"/evaluations/{number}/model").content for number in (1, 2)] == networks
+        assert run_a_search(http) == found
