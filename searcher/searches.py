@@ -13,6 +13,7 @@ from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import read_clock
 from searcher.events import emit, lock_searches
+from searcher.idempotency import bind_name, take_name
 from searcher.planning import mean_accuracy
 from searcher.proposals import (
     ended_keys,
@@ -24,7 +25,7 @@ from searcher.proposals import (
     wanted_evaluations,
 )
 from searcher.situation import OPEN, outcomes_of, situation_of
-from searcher.tables import Candidate, Evaluation, Event, Proposal, Search
+from searcher.tables import Candidate, Evaluation, Event, IdempotencyKey, Proposal, Search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,14 +33,25 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from searcher.database import Database
+    from searcher.idempotency import Name
     from searcher.plan import SearchPlan
-    from searcher.request import Limits
+    from searcher.request import Limits, SearchRequest
 
 
-def create_search(session: Session, plan: SearchPlan, posted_by: int | None = None) -> Search:
+def create_search(
+    session: Session,
+    plan: SearchPlan,
+    posted_by: int | None = None,
+    named: tuple[Name, SearchRequest] | None = None,
+) -> Search:
     """Stores a search and its candidates; those whose results are there already are linked to them at once.
 
-    ``posted_by`` is the id of the API key it was posted with, if with any.
+    Args:
+        posted_by: id of the API key it was posted with, if with any.
+        named: what the client calls it, and what it asked for.
+
+    Raises:
+        NameTaken: when it was posted before under that name. Nothing is stored then.
     """
     search = Search(
         status="running",
@@ -85,8 +97,12 @@ def create_search(session: Session, plan: SearchPlan, posted_by: int | None = No
         for candidate in candidates
         for rung in rungs
     ]
+    if named is not None:
+        take_name(session, *named)
     session.add(search)
     session.flush()
+    if named is not None:
+        bind_name(session, named[0], search.id)
     for candidate in candidates:
         candidate.search_id = search.id
     session.add_all(candidates)
@@ -189,7 +205,7 @@ def delete_search(session: Session, search_id: int) -> Search | None:
     if not locked:
         return None
     if locked[0].status != "running":
-        for table in (Event, Proposal, Candidate):
+        for table in (Event, Proposal, Candidate, IdempotencyKey):
             session.execute(
                 delete(table).where(table.search_id == search_id).execution_options(synchronize_session=False)
             )

@@ -78,6 +78,7 @@ class Search(Base):
     """A request and how far it is."""
 
     __tablename__ = "searches"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  a deleted search's number is nobody else's
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     status: Mapped[str] = mapped_column(String(16), index=True)
@@ -120,6 +121,21 @@ class Search(Base):
     ended_at: Mapped[float | None]
     ended_by: Mapped[str | None] = mapped_column(String(32))
     """Why it finished: complete, max_evaluations, time_limit_s or target_accuracy."""
+
+
+class IdempotencyKey(Base):
+    """What a client calls a search it posts: posted again under the same name, it is the same search."""
+
+    __tablename__ = "idempotency_keys"
+
+    poster: Mapped[int] = mapped_column(_Key, primary_key=True, autoincrement=False)
+    """The API key that posted; 0 without one. Names of different ones have nothing to do with each other."""
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_digest: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of what was asked for, in hexadecimal"""
+    search_id: Mapped[int | None] = mapped_column(ForeignKey("searches.id"), index=True)
+    """None only inside the transaction that creates the search."""
+    expires_at: Mapped[float] = mapped_column(index=True)
 
 
 class Candidate(Base):

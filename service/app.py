@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from service import problems
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
+from service.body_limit import MOST_BODY_BYTES, BodyLimit
 from service.feed import Feed
 from service.routes import (
     api_page,
@@ -51,6 +52,7 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
     problems.install(app)
     errors.install(app)
+    app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
     app.add_middleware(Guard, database=database, on_loopback=on_loopback)
     rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health)
     for resource in (*rest, pages, api_page, sign_in):

@@ -53,7 +53,6 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 PROBLEM_RESPONSES = problem_responses(400, 401, 403, 404, 422, 429)
-CONFLICT = problem_responses(409)
 
 
 class NotFound(HTTPException):
@@ -68,6 +67,23 @@ class Forbidden(HTTPException):
 
     def __init__(self, detail: str) -> None:
         super().__init__(403, detail)
+
+
+class TooLarge(HTTPException):
+    """More was sent than any request needs."""
+
+    def __init__(self, told_bytes: int | None, most_bytes: int) -> None:
+        """``told_bytes`` is None of a body that does not say how large it is."""
+        shown = f"more than {most_bytes} bytes" if told_bytes is None else f"{told_bytes} bytes"
+        told = FieldProblem(
+            field="body",
+            value=shown,
+            problem="is too large",
+            remedy=f"send at most {most_bytes} bytes; blocks, depths and widths say in few words what long lists of "
+            "architectures would",
+        )
+        super().__init__(413, f"body: {shown} is too large; {told.remedy}")
+        self.problem = Problem(title="Content Too Large", status=413, detail=self.detail, errors=[told])
 
 
 class Conflict(HTTPException):
@@ -110,6 +126,8 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error, TooLarge):
+        return respond(error.problem)
     title = HTTPStatus(error.status_code).phrase
     return respond(Problem(title=title, status=error.status_code, detail=str(error.detail)), error.headers)
 

@@ -8,12 +8,13 @@ from searcher.estimate import estimate
 from searcher.plan import plan
 from searcher.request import SearchRequest
 from service.dependencies import Reading, SettingsOf
+from service.problems import problem_responses
 from service.schemas import EstimateView
 
 router = APIRouter(tags=["searches"])
 
 
-@router.post("/search/estimate")
+@router.post("/search/estimate", responses=problem_responses(413))
 def post_estimate(
     request: SearchRequest,
     session: Reading,

@@ -1,17 +1,21 @@
 """Searches: posted, listed, watched, cancelled, deleted."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from qcore import InvalidInput, stored_task
-from searcher.allowances import admit_extension, admit_search
+from searcher.allowances import TooManyRunning, admit_extension, admit_search
+from searcher.database import Database
+from searcher.idempotency import Name, NameTaken, OtherRequest, posted_before
 from searcher.leaderboard import leaderboard_of_search
 from searcher.plan import plan
 from searcher.progress import candidates_of, progress
 from searcher.request import Limits, SearchRequest
 from searcher.searches import cancel_search, create_search, delete_search, extend_search, list_searches
 from searcher.situation import recipes_of
+from searcher.tables import Search
 from service.dependencies import (
     MOST_ID,
     CallerOf,
@@ -21,25 +25,70 @@ from service.dependencies import (
     SettingsOf,
     Writing,
     found_search,
+    get_database,
 )
 from service.leaderboard_query import RESPONSES, LeaderboardQueryOf, leaderboard_answer
 from service.pagination import link_to
-from service.problems import CONFLICT, Conflict
+from service.problems import Conflict, problem_responses
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
 
 router = APIRouter(tags=["searches"])
 
 
-@router.post("/search", status_code=201)
+IdempotencyName = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A name of the client's choice for this search, e.g. a UUID. Posted again under it within a day, "
+        "with the same API key, the same request is answered with the same search, and another one with 409.",
+    ),
+]
+_POSTED_BEFORE: dict[int | str, dict[str, Any]] = {
+    200: {"model": SearchView, "description": "The search that was posted before under this Idempotency-Key."}
+}
+
+
+@router.post("/search", status_code=201, responses=_POSTED_BEFORE | problem_responses(409, 413))
 def post_search(
-    request: SearchRequest, session: Writing, settings: SettingsOf, caller: CallerOf, response: Response
+    request: SearchRequest,
+    database: Annotated[Database, Depends(get_database)],
+    session: Writing,
+    settings: SettingsOf,
+    caller: CallerOf,
+    response: Response,
+    idempotency_key: IdempotencyName = None,
 ) -> SearchView:
     """Starts a search: which architecture within the budgets is best at the first of the bit widths?"""
-    resolved = plan(request, settings.data_root, settings.device)
-    if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
-        resolved.task.check(settings.data_root)
-    admit_search(session, caller.key_id, request)
-    search = create_search(session, resolved, caller.key_id)
+    named = None if idempotency_key is None else (Name(caller.key_id, idempotency_key), request)
+    try:
+        with database.read() as reading:  # most that is posted again was answered long ago: nothing is locked for it
+            search = None if named is None else posted_before(reading, *named)
+            if search is not None:
+                return _posted(reading, search, response, 200)
+        resolved = plan(request, settings.data_root, settings.device)
+        if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
+            resolved.task.check(settings.data_root)
+        try:
+            admit_search(session, caller.key_id, request)
+            search = create_search(session, resolved, caller.key_id, named)
+        except (NameTaken, TooManyRunning):  # it may be this very post that came twice at once
+            search = None if named is None else posted_before(session, *named)
+            if search is None:
+                raise
+            return _posted(session, search, response, 200)
+    except OtherRequest as error:
+        raise Conflict(
+            f"This Idempotency-Key is that of search {error.search_id}, which was asked for otherwise; "
+            "send a new key for a new search"
+        ) from None
+    return _posted(session, search, response, 201)
+
+
+def _posted(session: Session, search: Search, response: Response, status: int) -> SearchView:
+    response.status_code = status
     response.headers["Location"] = f"/searches/{search.id}"
     return SearchView.of(search, progress(session, search))
 
@@ -73,7 +122,7 @@ def post_cancel(search_id: ChangeableSearchId, session: Writing) -> SearchView:
     return SearchView.of(search, progress(session, search))
 
 
-@router.post("/searches/{search_id}/extend")
+@router.post("/searches/{search_id}/extend", responses=problem_responses(413))
 def post_extend(search_id: ChangeableSearchId, limits: Limits, session: Writing, caller: CallerOf) -> SearchView:
     """Gives a search the limits that are named; one that a limit had ended goes on. A cancelled one is refused."""
     admit_extension(session, caller.key_id, search_id, limits)
@@ -81,7 +130,7 @@ def post_extend(search_id: ChangeableSearchId, limits: Limits, session: Writing,
     return SearchView.of(search, progress(session, search))
 
 
-@router.delete("/searches/{search_id}", status_code=204, responses=CONFLICT)
+@router.delete("/searches/{search_id}", status_code=204, responses=problem_responses(409))
 def delete_one(search_id: ChangeableSearchId, session: Writing) -> None:
     """Removes an ended search with its candidates and events; evaluations and their results stay, for others to share.
 
