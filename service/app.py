@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from service import problems
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
+from service.access.holders import Holders
 from service.body_limit import MOST_BODY_BYTES, BodyLimit
 from service.feed import Feed
 from service.routes import (
@@ -53,7 +54,9 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     problems.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
-    app.add_middleware(Guard, database=database, on_loopback=on_loopback)
+    holders = Holders(database, settings.requests_per_minute, settings.refused_keys_per_minute)
+    app.state.holders = holders
+    app.add_middleware(Guard, database=database, holders=holders, on_loopback=on_loopback)
     rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health)
     for resource in (*rest, pages, api_page, sign_in):
         app.include_router(resource.router)

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """File that holds the key, in its place."""
     bootstrap_key_file: Path | None = None
     """File with a key that the server takes as one of role admin from its start."""
+    requests_per_minute: int = Field(default=1200, ge=1, le=10**6)
+    """How often a key may ask, of each API process."""
+    refused_keys_per_minute: int = Field(default=20, ge=1, le=10**6)
+    """How many wrong keys are told from one address that they are wrong, by each API process."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Where `serve` listens, and client commands look for it, when they are not told."""
     device: str = "cpu"

@@ -13,20 +13,21 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from searcher.api_keys import find_key, note_use
+from searcher.api_keys import note_use
 from searcher.sign_ins import find_signed_in
 from service.access.addresses import host_of, is_loopback, is_of_another_site, is_of_this_site
 from service.access.caller import THIS_HOST, Caller
 from service.access.cookies import digest_in_cookie
+from service.access.refusal import CHALLENGE, KEY_REMEDY, Refusal
 from service.access.return_paths import SIGN_IN_PATH, sign_in_path
 from service.access.roles import Role, changes_something, needed_role
-from service.access.secrets import digest_of
-from service.problems import Problem, respond
+from service.problems import respond
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from searcher.database import Database
+    from service.access.holders import Holders
 
 OPEN_PATHS = ("/healthz", "/readyz", SIGN_IN_PATH)
 """What tells nothing but that the server is alive, which who starts and balances servers asks without a key; and the
@@ -35,26 +36,13 @@ form to sign in with one."""
 _OPEN_FOLDERS = ("/static/",)
 _USE_PRECISION_SECONDS = 60.0
 _FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-_KEY_REMEDY = (
-    "send a key as `Authorization: Bearer KEY` (commands take it from QUANTRANK_API_KEY or QUANTRANK_API_KEY_FILE); "
-    "`quantrank keys create`, where the server's database is, makes one"
-)
-
-
-class Refusal(Exception):  # noqa: N818  it is an answer
-    """Why a request is not let in."""
-
-    def __init__(self, status: int, title: str, detail: str) -> None:
-        super().__init__(detail)
-        self.problem = Problem(title=title, status=status, detail=detail)
-        self.headers = {"WWW-Authenticate": 'Bearer realm="quantrank"'} if status == 401 else None
 
 
 class Guard:
     """ASGI middleware that tells routes who calls (``request.state.caller``), or answers in their place."""
 
-    def __init__(self, app: ASGIApp, database: Database, *, on_loopback: bool) -> None:
-        self._app, self._database, self._on_loopback = app, database, on_loopback
+    def __init__(self, app: ASGIApp, database: Database, holders: Holders, *, on_loopback: bool) -> None:
+        self._app, self._database, self._holders, self._on_loopback = app, database, holders, on_loopback
         self._noted: dict[int, float] = {}
         """When a key's use was last written down, by this process's clock."""
 
@@ -86,6 +74,8 @@ class Guard:
             detail = "A page of another site asked for this; use the pages of this server"
             raise Refusal(403, "Asked by another site", detail)
         caller = self._identified(request)
+        if caller.key_id is not None:
+            self._holders.count_request(caller.key_id, caller.name)
         if caller.signed_in and changes and not is_of_this_site(request.headers):
             detail = "Nothing says that a page of this server asked; send the key itself as `Authorization: Bearer KEY`"
             raise Refusal(403, "Asked by no page of this server", detail)
@@ -103,10 +93,9 @@ class Guard:
         if given is not None:
             scheme, _, key = given.partition(" ")
             if scheme.lower() != "bearer":
-                raise Refusal(
-                    401, "A key is needed", f"The authorization is not of the form `Bearer KEY`; {_KEY_REMEDY}"
-                )
-            return self._holder(key.strip())
+                raise _key_needed(f"The authorization is not of the form `Bearer KEY`; {KEY_REMEDY}")
+            found = self._holders.holder(key.strip(), request.client.host if request.client else "")
+            return Caller(found.name, Role(found.role), found.id)
         if self._is_of_this_host(request):
             return THIS_HOST
         digest = digest_in_cookie(request)
@@ -115,19 +104,11 @@ class Guard:
         if self._on_loopback:
             detail = (
                 "Without a key this server answers what is asked of 127.0.0.1 or localhost, on this host and through "
-                f"no proxy; {_KEY_REMEDY}"
+                f"no proxy; {KEY_REMEDY}"
             )
         else:
-            detail = f"This server is reachable from other hosts and answers to keys only; {_KEY_REMEDY}"
-        raise Refusal(401, "A key is needed", detail)
-
-    def _holder(self, key: str) -> Caller:
-        with self._database.read() as session:
-            found = find_key(session, digest_of(key))
-        if found is None or found.revoked_at is not None:
-            state = "was revoked" if found is not None else "is not known here"
-            raise Refusal(401, "The key is not accepted", f"The key {state}; {_KEY_REMEDY}")
-        return Caller(found.name, Role(found.role), found.id)
+            detail = f"This server is reachable from other hosts and answers to keys only; {KEY_REMEDY}"
+        raise _key_needed(detail)
 
     def _signed_in(self, digest: str) -> Caller | None:
         with self._database.read() as session:
@@ -147,6 +128,10 @@ class Guard:
     def _is_of_this_host(self, request: Request) -> bool:
         forwarded = any(header in request.headers for header in _FORWARDING_HEADERS)
         return self._on_loopback and not forwarded and is_loopback(host_of(request.headers.get("host", "")))
+
+
+def _key_needed(detail: str) -> Refusal:
+    return Refusal(401, "A key is needed", detail, CHALLENGE)
 
 
 def _leads_to_a_page(request: Request) -> bool:

@@ -6,11 +6,12 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from searcher.api_keys import find_key
 from searcher.database import Database
 from searcher.sign_ins import add_sign_in, end_sign_in
 from service.access.addresses import is_of_this_site
 from service.access.cookies import SIGN_IN_SECONDS, digest_in_cookie, remove_cookies, set_cookie
+from service.access.holders import Holders
+from service.access.refusal import Refusal
 from service.access.return_paths import SIGN_IN_PATH, SIGN_OUT_PATH, checked_return_path
 from service.access.secrets import digest_of, new_token
 from service.dependencies import get_database
@@ -52,10 +53,12 @@ def post_sign_in(
 ) -> Response:
     """Lets a browser in, under a new token, whatever it had before."""
     path = checked_return_path(posted.get("next", "/"))
-    with database.read() as session:
-        key = find_key(session, digest_of(posted.get("key", "").strip()))
-    if key is None or key.revoked_at is not None:
-        return _form(request, path, problem="This key is not accepted: it is not known here, or it was revoked.")
+    holders: Holders = request.app.state.holders
+    try:
+        key = holders.holder(posted.get("key", "").strip(), request.client.host if request.client else "")
+        holders.count_request(key.id, key.name)
+    except Refusal as refusal:
+        return _form(request, path, refusal)
     token, former = new_token(), digest_in_cookie(request)
     with database.write() as session:
         if former is not None:
@@ -78,6 +81,11 @@ def post_sign_out(request: Request, database: Annotated[Database, Depends(get_da
     return response
 
 
-def _form(request: Request, path: str, problem: str | None = None) -> Response:
-    status = 200 if problem is None else 401
-    return render(request, "sign_in.html", status=status, next=path, problem=problem)
+def _form(request: Request, path: str, refusal: Refusal | None = None) -> Response:
+    if refusal is None:
+        return render(request, "sign_in.html", next=path, problem=None)
+    response = render(
+        request, "sign_in.html", status=refusal.problem.status, next=path, problem=f"{refusal.problem.title}."
+    )
+    response.headers.update(refusal.headers or {})
+    return response

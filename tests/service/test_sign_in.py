@@ -88,7 +88,7 @@ def test_a_wrong_or_a_revoked_key_signs_nobody_in(sqlite_database: Database, tmp
         refused = sign_in(client, key, "/?search=3")
 
         assert refused.status_code == 401
-        assert "not accepted" in refused.text
+        assert "The key is not accepted." in refused.text
         assert "set-cookie" not in refused.headers
         assert not key or key not in refused.text
 
