@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
         print(f"quantrank: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        print_json(search)
+        print_json(search.model_dump(mode="json"))
     else:
-        print(f"Search {search['id']} is {search['status']}. Watch it at {client.url}{search['links']['page']}")
+        print(f"Search {search.id} is {search.status}. Watch it at {client.url}{search.links['page']}")
     return 0

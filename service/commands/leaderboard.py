@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
                 bit_widths=",".join(arguments.bit_widths) if arguments.bit_widths else None,
                 max_parameters=arguments.max_parameters,
                 block=arguments.block,
-            )
+            ).model_dump(mode="json")
     except ServerError as error:
         print(f"quantrank: {error}", file=sys.stderr)
         return 1

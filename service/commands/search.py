@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from qcore.devices import usable_cores
-from searcher.budgets import budgets_in_words, check_budgets
+from searcher.budgets import check_budgets
 from searcher.request import SearchRequest
 from service.client import Client, ServerError
 from service.output import number, print_json, print_leaderboard, print_table, progress_bar
@@ -17,6 +17,7 @@ from service.settings import load_settings
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from service.schemas import EstimateView, SearchView
     from service.settings import Settings
 
 
@@ -49,9 +50,9 @@ def run(arguments: Namespace) -> int:
             try:
                 return _watch(client, search, as_json=arguments.json)
             except KeyboardInterrupt:
-                told = f"Search {search['id']} is not cancelled: it goes on whenever a server runs"
+                told = f"Search {search.id} is not cancelled: it goes on whenever a server runs"
                 if not is_own_server:
-                    told += f". To end it: curl -X POST {client.url}{search['links']['cancel']}"
+                    told += f". To end it: curl -X POST {client.url}{search.links['cancel']}"
                 print(f"\n{told}", file=sys.stderr)
                 raise
     except ServerError as error:
@@ -59,56 +60,56 @@ def run(arguments: Namespace) -> int:
         return 1
 
 
-def _estimate(stack: ExitStack, client: Client | None, settings: Settings, request: dict[str, Any]) -> Any:
+def _estimate(stack: ExitStack, client: Client | None, settings: Settings, request: dict[str, Any]) -> EstimateView:
     if client is not None:
         return client.estimate(request)
     # Without a server the search would start its own, with so many workers.
-    return stack.enter_context(embedded_server(settings, workers=0)).estimate(request, usable_cores())
+    return stack.enter_context(embedded_server(settings, workers=0)).estimate(request, workers=usable_cores())
 
 
-def _print_estimate(found: dict[str, Any], *, as_json: bool) -> None:
+def _print_estimate(found: EstimateView, *, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(found.model_dump(mode="json"))
         return
-    ranking = found["bit_widths"][0]
+    ranking = found.bit_widths[0]
     print_table(
-        f"Candidates for {found['task']}, recipe {found['recipe']['name']}",
+        f"Candidates for {found.task}, recipe {found.recipe.name}",
         ["architecture", "parameters", "MACs", f"{ranking} bit operations", f"{ranking} bytes", "hours", "stored"],
         [
             [
-                each["costs"]["architecture"],
-                number(each["costs"]["parameters"]),
-                number(each["costs"]["macs"]),
-                number(each["costs"]["bit_operations"][ranking]),
-                number(each["costs"]["model_bytes"][ranking]),
-                f"{each['hours']:.3g}",
-                number(each["stages_stored"]),
+                each.costs.architecture,
+                number(each.costs.parameters),
+                number(each.costs.macs),
+                number(each.costs.bit_operations[ranking]),
+                number(each.costs.model_bytes[ranking]),
+                f"{each.hours:.3g}",
+                number(each.stages_stored),
             ]
-            for each in found["listed"]
+            for each in found.listed
         ],
     )
-    end = ", where its time limit ends it" if found["ended_by_time_limit"] else ""
+    end = ", where its time limit ends it" if found.ended_by_time_limit else ""
     print(
-        f"{number(found['candidates'])} candidates, {number(found['evaluations'])} evaluations to train: "
-        f"about {found['hours']:.2g} hours{end} ({found['rests_on']}). Nothing was posted."
+        f"{number(found.candidates)} candidates, {number(found.evaluations)} evaluations to train: "
+        f"about {found.hours:.2g} hours{end} ({found.rests_on}). Nothing was posted."
     )
 
 
-def _print_posted(client: Client, search: dict[str, Any], *, as_json: bool) -> None:
+def _print_posted(client: Client, search: SearchView, *, as_json: bool) -> None:
     if as_json:
-        print_json(search)
+        print_json(search.model_dump(mode="json"))
         return
-    candidates = search["progress"]["candidates"]
-    print(f"Search {search['id']}: {candidates} candidates. Watch it at {client.url}{search['links']['page']}")
+    candidates = search.progress.candidates
+    print(f"Search {search.id}: {candidates} candidates. Watch it at {client.url}{search.links['page']}")
 
 
-def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
-    page = f"{client.url}{search['links']['page']}"
-    print(f"Search {search['id']}: {search['progress']['candidates']} candidates, {page}", file=sys.stderr, flush=True)
+def _watch(client: Client, search: SearchView, *, as_json: bool) -> int:
+    page = f"{client.url}{search.links['page']}"
+    print(f"Search {search.id}: {search.progress.candidates} candidates, {page}", file=sys.stderr, flush=True)
     told = None
     with progress_bar() as bar:
-        shown = bar.add_task(f"search {search['id']}", total=search["progress"]["epochs_total"])
-        for kind, data in client.events(search["id"]):
+        shown = bar.add_task(f"search {search.id}", total=search.progress.epochs_total)
+        for _, kind, data in client.events(search.id):
             if kind == "progress":
                 open_ones = [data["evaluations"].get(status, 0) for status in ("queued", "running")]
                 ended = sum(data["evaluations"].values()) - sum(open_ones)
@@ -116,26 +117,20 @@ def _watch(client: Client, search: dict[str, Any], *, as_json: bool) -> int:
                     shown,
                     total=data["epochs_total"],
                     completed=data["epochs_done"],
-                    description=f"search {search['id']}: {ended} evaluations ended",
+                    description=f"search {search.id}: {ended} evaluations ended",
                 )
                 if data["waits_for"] not in (None, told):
                     told = data["waits_for"]
                     bar.console.print(f"Waiting: {told}", markup=False, soft_wrap=True)
             elif kind in ("evaluation_failed", "evaluation_lost"):
                 bar.console.print(f"{data['architecture']}: {data.get('error') or kind.replace('_', ' ')}")
-    search = client.search(search["id"])
-    leaderboard = client.search_leaderboard(search["id"])
+    search = client.search(search.id)
+    leaderboard = client.search_leaderboard(search.id).model_dump(mode="json")
     if as_json:
-        print_json({"search": search, "leaderboard": leaderboard})
-    elif search["status"] == "cancelled":
-        print(f"Search {search['id']} was cancelled.")
+        print_json({"search": search.model_dump(mode="json"), "leaderboard": leaderboard})
+    elif search.status == "cancelled":
+        print(f"Search {search.id} was cancelled.")
     else:
-        budgets = budgets_in_words(
-            search["parameter_budget"],
-            search["model_bytes_budget"],
-            search["bit_operations_budget"],
-            search["bit_widths"][0],
-        )
-        title = f"Search {search['id']}: {search['task']}, at most {budgets}, recipe {search['recipe']['name']}"
+        title = f"Search {search.id}: {search.task}, at most {search.budgets}, recipe {search.recipe.name}"
         print_leaderboard(title, leaderboard)
-    return 0 if search["status"] == "finished" and leaderboard["entries"] else 1
+    return 0 if search.status == "finished" and leaderboard["entries"] else 1

@@ -25,7 +25,7 @@ def run(arguments: Namespace) -> int:
             client = running_server(arguments.url, settings)
             if client is None:  # workers of a pool need no server on this host
                 client = stack.enter_context(embedded_server(settings, workers=0))
-            found = client.workers()["workers"]
+            found = [each.model_dump(mode="json") for each in client.workers()]
     except ServerError as error:
         print(f"quantrank: {error}", file=sys.stderr)
         return 1

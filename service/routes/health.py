@@ -4,7 +4,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from qcore import InvalidInput
@@ -13,22 +12,9 @@ from searcher.schema import has_needed_tables
 from searcher.searches import list_searches
 from service.dependencies import Reading, get_database
 from service.problems import problem_responses
+from service.schemas import Health, Readiness
 
 router = APIRouter(tags=["health"])
-
-
-class Health(BaseModel):
-    """The server answers and reaches its database."""
-
-    service: str
-    version: str
-
-
-class Readiness(BaseModel):
-    """The server can do its work."""
-
-    status: str
-    revision: str = Field(description="Of the database's tables. A newer one than this release's own serves as well.")
 
 
 @router.get("/healthz")

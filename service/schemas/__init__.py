@@ -3,6 +3,7 @@
 from service.schemas.candidates import CandidateList, CandidateView, EvaluationSummary
 from service.schemas.estimates import EstimatedCandidate, EstimateView
 from service.schemas.evaluations import CurvePointView, DivergenceView, EvaluationView, StageView
+from service.schemas.health import Health, Readiness
 from service.schemas.leaderboards import EntryView, LeaderboardView, ProvenanceView
 from service.schemas.recipes import RecipeView
 from service.schemas.searches import SearchList, SearchView
@@ -20,9 +21,11 @@ __all__ = [
     "EstimatedCandidate",
     "EvaluationSummary",
     "EvaluationView",
+    "Health",
     "LeaderboardView",
     "MissingDataView",
     "ProvenanceView",
+    "Readiness",
     "RecipeView",
     "SearchList",
     "SearchView",
