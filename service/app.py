@@ -16,6 +16,7 @@ from service.body_limit import MOST_BODY_BYTES, BodyLimit
 from service.feed import Feed
 from service.routes import (
     api_page,
+    charts,
     estimates,
     evaluations,
     events,
@@ -23,6 +24,7 @@ from service.routes import (
     leaderboard,
     networks,
     pages,
+    plotly,
     searches,
     sign_in,
     tasks,
@@ -58,10 +60,10 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     app.state.holders = holders
     app.add_middleware(Guard, database=database, holders=holders, on_loopback=on_loopback)
     rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health)
-    for resource in (*rest, pages, api_page, sign_in):
+    for resource in (*rest, pages, charts, plotly, api_page, sign_in):
         app.include_router(resource.router)
     app.mount("/static/swagger", StaticFiles(directory=api_page.SWAGGER_FOLDER), name="swagger")
-    app.mount("/static", StaticFiles(directory=rendering.FOLDER / "static"), name="static")
+    app.mount("/static", rendering.OwnFiles(directory=rendering.FOLDER / "static"), name="static")
     return app
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from playing import play_accuracies
 from sqlalchemy import func, select
 
 from qcore import TASKS
-from searcher import leases, results, tables
+from searcher import tables
 from searcher.database import Database
 from searcher.plan import plan
-from searcher.proposals import propose
 from searcher.request import SearchRequest
 from service.output import print_leaderboard
 
@@ -308,28 +308,6 @@ def test_a_forgotten_content_type_is_named(client: TestClient) -> None:
     assert "content-type: application/json" in answer.json()["errors"][0]["remedy"]
 
 
-def play_worker(database: Database, search: dict[str, Any], accuracies: dict[str, dict[str, float]]) -> None:
-    """Ends every evaluation of a search at these accuracies by bit widths and architecture, a quarter more a seed."""
-    with database.write() as session:
-        posted = session.get_one(tables.Search, search["id"])
-        for candidate in session.scalars(select(tables.Candidate).filter_by(search_id=posted.id)).all():
-            propose(session, posted, candidate)
-        while lease := leases.claim(session, "worker", 1000.0):
-            evaluation = session.get_one(tables.Evaluation, lease.evaluation_id)
-            while stage := results.next_stage(session, lease):
-                value = accuracies[str(stage.plan.bit_widths)][evaluation.architecture] + evaluation.seed / 4
-                results.accept_stage(
-                    session,
-                    lease,
-                    stage.stage_id,
-                    status="done",
-                    validation_accuracy=value,
-                    test_accuracy=value - 1,
-                    train_seconds=1.0,
-                    provenance={},
-                )
-
-
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
 def test_a_leaderboard_says_how_sure_it_is(
     client: TestClient, database: Database, capsys: pytest.CaptureFixture[str], seeds: list[int]
@@ -338,7 +316,7 @@ def test_a_leaderboard_says_how_sure_it_is(
     body = {**BODY, "architectures": names, "bit_widths": ["W2A2"], "seeds": seeds}
     search = client.post("/search", json=body).json()
     accuracies = {"float": (98.0, 97.0, 99.0), "W2A2": (95.0, 94.9, 60.0)}
-    play_worker(database, search, {bits: dict(zip(names, each, strict=True)) for bits, each in accuracies.items()})
+    play_accuracies(database, search, {bits: dict(zip(names, each, strict=True)) for bits, each in accuracies.items()})
 
     board = client.get(search["links"]["leaderboard"]).json()
     page = client.get(search["links"]["page"]).text
@@ -361,7 +339,7 @@ def test_a_leaderboard_of_one_has_no_order_to_agree_with(
     client: TestClient, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = client.post("/search", json={**BODY, "architectures": ["basic-L8-D3"], "bit_widths": ["W2A2"]}).json()
-    play_worker(database, search, {bits: {"basic-L8-D3": 90.0} for bits in ("float", "W2A2")})
+    play_accuracies(database, search, {bits: {"basic-L8-D3": 90.0} for bits in ("float", "W2A2")})
 
     board = client.get(search["links"]["leaderboard"]).json()
     print_leaderboard("digits", board)

@@ -1,17 +1,46 @@
-// Keeps a running search's page up to date, by its events.
+// The page of a search: sorting and filters, charts, and, while it runs, all of it kept up to date by its events.
+import { drawCurves } from "./charts/curves.js";
+import { drawPareto } from "./charts/pareto.js";
+import { drawSlopes } from "./charts/slopes.js";
+import { tell } from "./charts/theme.js";
+import { watchFilters } from "./filters.js";
+import { watchButtons } from "./posting.js";
 import { refresh } from "./refresh.js";
 
-const LEAST_PAUSE = 750; // ms between refreshes: opening a long search replays all its events
+const LEAST_PAUSE = 1000; // ms between refreshes, however much happens
 
-const progress = document.getElementById("progress");
+const { search, events: feed } = document.getElementById("search").dataset;
+const [pareto, slopes, curves] = ["pareto", "slopes", "curves"].map((id) => document.getElementById(id));
+const cost = document.getElementById("pareto-cost");
+let drawn = null;
 
-if (progress.dataset.status === "running") {
-  const events = new EventSource(`/searches/${document.getElementById("search").dataset.search}/events`);
+async function load(path) {
+  const response = await fetch(`/ui/searches/${search}/${path}`);
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+
+async function drawCharts({ again = false } = {}) {
+  try {
+    if (!again || !drawn) drawn = await Promise.all([load("charts"), load("curves")]);
+  } catch {
+    if (!drawn) for (const chart of [pareto, slopes, curves]) tell(chart, "The data could not be loaded; reload the page to try again.");
+    return;
+  }
+  const [points, learning] = drawn;
+  drawPareto(pareto, points, cost.value);
+  drawSlopes(slopes, points);
+  drawCurves(curves, learning);
+}
+
+function watchEvents() {
+  const events = new EventSource(feed);
   let planned = null;
+  const update = () => Promise.all([refresh(), drawCharts()]);
   const plan = () => {
     planned ??= setTimeout(() => {
       planned = null;
-      refresh();
+      update();
     }, LEAST_PAUSE);
   };
   let isRunning = true;
@@ -27,7 +56,22 @@ if (progress.dataset.status === "running") {
       if (isRunning) return; // it was extended since
       events.close();
       clearTimeout(planned);
-      refresh();
+      update();
     });
   }
 }
+
+watchFilters();
+watchButtons();
+const asked = new URL(location.href).searchParams.get("cost");
+if (asked && [...cost.options].some((option) => option.value === asked)) cost.value = asked;
+cost.addEventListener("change", () => {
+  const address = new URL(location.href);
+  address.searchParams.set("cost", cost.value);
+  history.replaceState(null, "", address);
+  drawCharts({ again: true });
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawCharts({ again: true }));
+for (const chart of [pareto, slopes, curves]) tell(chart, "Loading…");
+drawCharts();
+if (document.getElementById("progress").dataset.status === "running") watchEvents();

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
 from qcore.recipe import in_words
@@ -19,6 +20,15 @@ FOLDER = Path(__file__).parents[2] / "pages"
 """Templates, and below ``static`` what browsers load."""
 
 NOTHING = "–"
+
+
+class OwnFiles(StaticFiles):
+    """Styles and scripts. A release changes them together, so browsers ask every time whether they hold."""
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        response = super().file_response(*given, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: object) -> Response:

@@ -1,29 +1,58 @@
-"""One search: how far it is, and its leaderboard."""
+"""One search: how far it is, its leaderboard, and charts of it."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
 from qcore import stored_task
+from searcher.events import latest_event
 from searcher.leaderboard import leaderboard_of_search
-from searcher.progress import progress
+from searcher.progress import candidates_of, progress
 from searcher.situation import search_recipe
 from searcher.workers import count_live
-from service.dependencies import ExistingSearch, Reading
+from service.dependencies import CallerOf, ExistingSearch, Reading
+from service.routes import plotly
+from service.routes.pages.heat_map import SHADES, heat_maps
+from service.routes.pages.leaderboard_table import table_of
 from service.routes.pages.rendering import render
+from service.routes.pages.table_query import TableQuery
 from service.schemas import LeaderboardView, SearchView
 
 router = APIRouter(default_response_class=HTMLResponse)
 
 
 @router.get("/ui/searches/{search_id}")
-def search_page(request: Request, session: Reading, search: ExistingSearch) -> Response:
+def search_page(
+    request: Request,
+    session: Reading,
+    search: ExistingSearch,
+    caller: CallerOf,
+    query: Annotated[TableQuery, Depends()],
+) -> Response:
+    seen = latest_event(session, search.id)  # first: what happens from here on is told to the page
     task = stored_task(search.task, search.task_version)
+    page = leaderboard_of_search(session, search)
+    entries = page.entries
+    leaderboard = LeaderboardView.of(task, search_recipe(search), search.bit_widths, page)
+    accuracies = {entry.architecture: entry.ranking_accuracy for entry in entries if entry.ranking_accuracy is not None}
+    maps = heat_maps(
+        candidates_of(session, search), accuracies, frozenset(each.architecture for each in entries if each.diverged)
+    )
     return render(
         request,
         "search.html",
         search=SearchView.of(search, progress(session, search)),
-        leaderboard=LeaderboardView.of(
-            task, search_recipe(search), search.bit_widths, leaderboard_of_search(session, search)
-        ),
+        leaderboard=leaderboard,
+        by_name={entry.architecture: entry for entry in leaderboard.entries},
+        table=table_of(leaderboard, query),
+        filter_blocks=list(dict.fromkeys(each.block for each in maps)),
+        maps=maps,
+        shades=SHADES,
+        worst=min(accuracies.values(), default=None),
+        best=max(accuracies.values(), default=None),
         workers=count_live(session)[0],
+        may_change=caller.may_change(search.posted_by),
+        plotly=plotly.PATH,
+        seen=seen,
     )
