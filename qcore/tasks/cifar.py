@@ -1,7 +1,8 @@
-"""``cifar10``, ``cifar100``: Krizhevsky's 32x32 color images, read by torchvision, which checks checksums."""
+"""``cifar10``, ``cifar100``: Krizhevsky's 32x32 color images in their binary form: the other ones are pickles."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,69 +14,95 @@ from qcore.tasks.task import CONVOLUTIONAL, Examples, Task
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
+
+_PIXELS = (3, 32, 32)
+"""Of an image: red, green and blue, line by line."""
+_PIXEL_BYTES = 3 * 32 * 32
+
 
 @dataclass(frozen=True)
-class _Published:
-    """The files of one of the two data sets."""
+class Published:
+    """The files of one of the two data sets. A record is one byte for each kind of label, and the pixels."""
 
     task: str
-    loader: str
-    """torchvision's class."""
     archive: str
     folder: str
-    files: tuple[str, ...]
+    label_bytes: int
+    """The last is the label."""
+    train: dict[str, str]
+    """Files' MD5 by their names."""
+    test: dict[str, str]
 
 
-CIFAR10 = _Published(
+CIFAR10 = Published(
     "cifar10",
-    "CIFAR10",
-    "cifar-10-python.tar.gz",
-    "cifar-10-batches-py",
-    (*(f"data_batch_{index}" for index in range(1, 6)), "test_batch", "batches.meta"),
+    "cifar-10-binary.tar.gz",
+    "cifar-10-batches-bin",
+    label_bytes=1,
+    train={
+        "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+        "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+        "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+        "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+        "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+    },
+    test={"test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d"},
 )
-CIFAR100 = _Published("cifar100", "CIFAR100", "cifar-100-python.tar.gz", "cifar-100-python", ("train", "test", "meta"))
+CIFAR100 = Published(
+    "cifar100",
+    "cifar-100-binary.tar.gz",
+    "cifar-100-binary",
+    label_bytes=2,  # the coarse label, and the fine one
+    train={"train.bin": "6172c7755cfe09b2fe270c85cebc1b15"},
+    test={"test.bin": "4499cfba6c016c1be1438163640a0898"},
+)
 
 
-def check(published: _Published, data_root: Path) -> None:
+def check(published: Published, data_root: Path) -> None:
     """Raises DataMissing where a file of the archive is not there; ``load`` compares checksums."""
     folder = data_root / published.folder
-    missing = [name for name in published.files if not (folder / name).is_file()]
+    missing = [name for name in (*published.train, *published.test) if not (folder / name).is_file()]
     if missing:
         raise _data_missing(published, data_root, f"lacks {', '.join(missing)} in {folder}")
 
 
-def load(published: _Published, data_root: Path) -> Examples:
+def load(published: Published, data_root: Path) -> Examples:
     """All images, (N, 3, 32, 32); of CIFAR-100 with the fine labels.
 
     Raises:
         DataMissing: when a file is not there or not the published one.
     """
     check(published, data_root)
+    return Examples(*_read(published, data_root, published.train), *_read(published, data_root, published.test))
 
+
+def _read(
+    published: Published, data_root: Path, files: dict[str, str]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     import numpy as np
-    from torchvision import datasets
 
-    loader = getattr(datasets, published.loader)
-    try:
-        train, test = (loader(str(data_root), train=split) for split in (True, False))
-    except RuntimeError as error:  # what torchvision raises where a checksum differs
-        problem = f"has damaged files in {data_root / published.folder} ({error})"
-        raise _data_missing(published, data_root, problem) from error
-    return Examples(
-        np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),
-        np.asarray(train.targets, dtype=np.int64),
-        np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),
-        np.asarray(test.targets, dtype=np.int64),
-    )
+    contents = []
+    for name, md5 in files.items():
+        content = (data_root / published.folder / name).read_bytes()
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != md5:
+            problem = f"has damaged files in {data_root / published.folder} ({name} has MD5 {found}, not {md5})"
+            raise _data_missing(published, data_root, problem)
+        contents.append(content)
+    records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, published.label_bytes + _PIXEL_BYTES)
+    images = np.ascontiguousarray(records[:, published.label_bytes :]).reshape(-1, *_PIXELS)
+    return images, records[:, published.label_bytes - 1].astype(np.int64)
 
 
-def _data_missing(published: _Published, data_root: Path, problem: str) -> DataMissing:
+def _data_missing(published: Published, data_root: Path, problem: str) -> DataMissing:
+    source = f"https://www.cs.toronto.edu/~kriz/{published.archive}"
     return DataMissing(
         "task",
         published.task,
         problem,
-        f"unpack {published.archive} from https://www.cs.toronto.edu/~kriz/cifar.html there, or run "
-        f"python -c \"import torchvision; torchvision.datasets.{published.loader}('{data_root}', download=True)\"",
+        f"unpack the binary version there, e.g. by `curl -L {source} | tar -xz -C {data_root}`",
     )
 
 

@@ -1,4 +1,4 @@
-"""``fashion-mnist``: Zalando's 28x28 clothing images, read by torchvision's loader."""
+"""``fashion-mnist``: Zalando's 28x28 clothing images, read by torchvision's functions."""
 
 from __future__ import annotations
 
@@ -40,24 +40,26 @@ def load(task: str, data_root: Path) -> Examples:
     check(task, data_root)
 
     import numpy as np
-    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.mnist import read_image_file, read_label_file  # its class reads a pickle that lies beside
 
     try:
         for name in FILES:
             source = _source(data_root, name)
             if source is not None and source.suffix == ".gz":
                 _unpack(source, data_root / FOLDER / name)
-        train, test = (FashionMNIST(str(data_root), train=split) for split in (True, False))
-        if any(len(split.data) != len(split.targets) for split in (train, test)):
+        paths = [str(data_root / FOLDER / name) for name in FILES]
+        train_images, train_labels = read_image_file(paths[0]), read_label_file(paths[1])
+        test_images, test_labels = read_image_file(paths[2]), read_label_file(paths[3])
+        if len(train_images) != len(train_labels) or len(test_images) != len(test_labels):
             raise ValueError("unequal numbers of images and labels")
     except (EOFError, OSError, RuntimeError, AssertionError, ValueError) as error:  # as files are damaged, so it raises
         told = str(error) or type(error).__name__
         raise _data_missing(task, data_root, f"has damaged files in {data_root / FOLDER} ({told})") from error
     return Examples(
-        train.data.numpy()[:, None],
-        train.targets.numpy().astype(np.int64),
-        test.data.numpy()[:, None],
-        test.targets.numpy().astype(np.int64),
+        train_images.numpy()[:, None],
+        train_labels.numpy().astype(np.int64),
+        test_images.numpy()[:, None],
+        test_labels.numpy().astype(np.int64),
     )
 
 

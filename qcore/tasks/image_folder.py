@@ -211,7 +211,7 @@ class _Listing:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     found += self._files_below(f"{place}{entry.name}/")
-                elif entry.name.lower().endswith(EXTENSIONS):
+                elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_symlink() or entry.is_file()):
                     if entry.is_symlink():
                         self._confine(Path(entry.path))
                     found.append((place + entry.name, entry.stat().st_size))

@@ -291,7 +291,7 @@ def test_missing_data_are_said_before_anything_is_trained(tmp_path: Path) -> Non
     plan = get_experiment("figure-8").plan("paper", Options())
     told = Told()
 
-    with pytest.raises(DataMissing, match="cifar-10-batches-py"):
+    with pytest.raises(DataMissing, match="cifar-10-batches-bin"):
         runner.run(plan, tmp_path / "store", tmp_path, 1, told)
 
     assert told.started == [(17 * 4, 0)]

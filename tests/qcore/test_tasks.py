@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import pickle
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from qcore import TASKS, DataMissing, InvalidInput, get_task, override
 from qcore.data import load_data
-from qcore.tasks import Examples, fashion_mnist, fashion_mnist_14
+from qcore.tasks import Examples, cifar, fashion_mnist, fashion_mnist_14
 from qcore.tasks.fashion_mnist_14 import mean_pooled
 
 Images = npt.NDArray[np.uint8]
@@ -154,53 +152,51 @@ def test_fashion_mnist_14_has_the_first_training_images_and_all_test_images_pool
     assert np.array_equal(found.test_labels, whole.test_labels)
 
 
-def write_cifar10(data_root: Path, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Five training batches and a test batch as Krizhevsky published them, accepted by torchvision's checksums."""
-    folder = data_root / "cifar-10-batches-py"
+def write_cifar(name: str, data_root: Path, examples: Examples, parts: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The binary files of CIFAR-10 or CIFAR-100 with other images, taken for the published ones."""
+    published = {"cifar10": cifar.CIFAR10, "cifar100": cifar.CIFAR100}[name]
+    folder = data_root / published.folder
     folder.mkdir(parents=True)
 
-    def write(name: str, content: dict[str, Any]) -> list[str]:
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
-        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+    def records(images: Images, labels: npt.NDArray[np.int64]) -> bytes:
+        # A record: labels, the coarse one first; then 1024 red values, line by line, then the green and the blue ones.
+        kinds = [labels // 5 + 1, labels] if name == "cifar100" else [labels]
+        return np.column_stack([*kinds, images.reshape(len(images), 3072)]).astype(np.uint8).tobytes()
 
-    def batch(name: str, images: Images, labels: npt.NDArray[np.int64]) -> list[str]:
-        # A row is an image: 1024 red values, line by line, then the green and the blue ones.
-        return write(name, {"data": images.reshape(len(images), 3072), "labels": labels.tolist()})
-
-    fifths = zip(np.split(examples.train_inputs, 5), np.split(examples.train_labels, 5), strict=True)
-    train = [batch(f"data_batch_{index}", *fifth) for index, fifth in enumerate(fifths, 1)]
-    test = [batch("test_batch", examples.test_inputs, examples.test_labels)]
-    _, md5 = write("batches.meta", {"label_names": [f"class {index}" for index in range(10)]})
-    monkeypatch.setattr(CIFAR10, "train_list", train)
-    monkeypatch.setattr(CIFAR10, "test_list", test)
-    monkeypatch.setattr(CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": md5})
+    train = zip(np.split(examples.train_inputs, parts), np.split(examples.train_labels, parts), strict=True)
+    contents = dict(zip(published.train, [records(*each) for each in train], strict=True))
+    (test,) = published.test
+    contents[test] = records(examples.test_inputs, examples.test_labels)
+    for file, content in contents.items():
+        (folder / file).write_bytes(content)
+        of_split = published.train if file in published.train else published.test
+        monkeypatch.setitem(of_split, file, hashlib.md5(content).hexdigest())
     return folder
 
 
 def test_cifar10_is_read_from_the_published_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = random_examples(15, 4, (3, 32, 32))
-    write_cifar10(tmp_path, expected, monkeypatch)
+    write_cifar("cifar10", tmp_path, expected, 5, monkeypatch)
     get_task("cifar10").check(tmp_path)
     assert_equal(get_task("cifar10").load(tmp_path), expected)
 
 
-@pytest.mark.parametrize("file", ["data_batch_1", "data_batch_5", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("file", ["data_batch_1.bin", "data_batch_5.bin", "test_batch.bin"])
 def test_a_missing_cifar10_file_is_named_with_where_and_how_to_get_it(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_cifar10(tmp_path, random_examples(5, 1, (3, 32, 32)), monkeypatch)
+    folder = write_cifar("cifar10", tmp_path, random_examples(5, 1, (3, 32, 32)), 5, monkeypatch)
     (folder / file).unlink()
     for fails in (get_task("cifar10").check, get_task("cifar10").load):
         with pytest.raises(DataMissing, match=f"lacks {file} in ") as raised:
             fails(tmp_path)
         assert str(folder) in raised.value.problem
-        assert "cifar-10-python.tar.gz" in raised.value.remedy
-        assert f"CIFAR10('{tmp_path}', download=True)" in raised.value.remedy
+        assert f"kriz/cifar-10-binary.tar.gz | tar -xz -C {tmp_path}" in raised.value.remedy
 
 
-@pytest.mark.parametrize("file", ["data_batch_1", "data_batch_5", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("file", ["data_batch_1.bin", "data_batch_5.bin", "test_batch.bin"])
 def test_a_damaged_cifar10_file_is_refused(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_cifar10(tmp_path, random_examples(5, 1, (3, 32, 32)), monkeypatch)
+    folder = write_cifar("cifar10", tmp_path, random_examples(5, 1, (3, 32, 32)), 5, monkeypatch)
     content = bytearray((folder / file).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / file).write_bytes(content)
@@ -209,47 +205,24 @@ def test_a_damaged_cifar10_file_is_refused(file: str, tmp_path: Path, monkeypatc
     assert str(folder) in raised.value.problem
 
 
-def write_cifar100(data_root: Path, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One file per split, with coarse and fine labels, as Krizhevsky published them."""
-    folder = data_root / "cifar-100-python"
-    folder.mkdir(parents=True)
-
-    def write(name: str, content: dict[str, Any]) -> list[str]:
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
-        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
-
-    def split(name: str, images: Images, labels: npt.NDArray[np.int64]) -> list[str]:
-        data = images.reshape(len(images), 3072)
-        coarse = (labels // 5 + 1).tolist()
-        return write(name, {"data": data, "coarse_labels": coarse, "fine_labels": labels.tolist()})
-
-    monkeypatch.setattr(CIFAR100, "train_list", [split("train", examples.train_inputs, examples.train_labels)])
-    monkeypatch.setattr(CIFAR100, "test_list", [split("test", examples.test_inputs, examples.test_labels)])
-    names = [f"class {index}" for index in range(100)]
-    _, md5 = write("meta", {"fine_label_names": names, "coarse_label_names": names[:20]})
-    monkeypatch.setattr(CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": md5})
-    return folder
-
-
 def test_cifar100_is_read_from_the_published_files_with_its_fine_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = random_examples(15, 4, (3, 32, 32))
-    folder = write_cifar100(tmp_path, expected, monkeypatch)
+    folder = write_cifar("cifar100", tmp_path, expected, 1, monkeypatch)
     task = get_task("cifar100")
     assert (task.classes, task.train_examples, task.test_examples) == (100, 50_000, 10_000)
     task.check(tmp_path)
     assert_equal(task.load(tmp_path), expected)
-    content = bytearray((folder / "test").read_bytes())
+    content = bytearray((folder / "test.bin").read_bytes())
     content[len(content) // 2] ^= 1
-    (folder / "test").write_bytes(content)
+    (folder / "test.bin").write_bytes(content)
     with pytest.raises(DataMissing, match="damaged files"):
         task.load(tmp_path)
-    (folder / "test").unlink()
-    with pytest.raises(DataMissing, match="'cifar100' lacks test in ") as raised:
+    (folder / "test.bin").unlink()
+    with pytest.raises(DataMissing, match=r"'cifar100' lacks test\.bin in ") as raised:
         task.check(tmp_path)
-    assert "cifar-100-python.tar.gz" in raised.value.remedy
-    assert f"CIFAR100('{tmp_path}', download=True)" in raised.value.remedy
+    assert "cifar-100-binary.tar.gz" in raised.value.remedy
 
 
 def test_every_fifth_of_the_librarys_digits_is_a_test_image_scaled_to_whole_bytes() -> None:

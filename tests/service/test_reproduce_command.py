@@ -114,7 +114,7 @@ def test_table_1_at_paper_scale_says_which_images_are_missing(capsys: pytest.Cap
 def test_missing_data_are_named_with_the_hours_it_would_take(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     told = refused(capsys, "table-5", "--scale", "paper")
 
-    assert "cifar-10-batches-py" in told
+    assert "cifar-10-batches-bin" in told
     assert str(home) in told
     assert " h on " in told
 
