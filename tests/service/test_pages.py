@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import doctest
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from callers import bearer, make_key, server
 from fastapi.testclient import TestClient
 
 from searcher import workers
 from searcher.artifacts import Artifacts
 from searcher.database import Database
+from searcher.request import SearchRequest
 from searcher.worker_settings import WorkerSettings
+from service.access.roles import Role
 from service.app import create_app
 from service.routes.pages import rendering
 from service.settings import Settings
@@ -83,3 +87,26 @@ def test_numbers_are_written_as_their_examples_say() -> None:
     found = doctest.testmod(rendering)
 
     assert (found.failed, found.attempted) == (0, 5)
+
+
+def test_the_form_of_a_new_search_offers_what_suits_the_task(client: TestClient) -> None:
+    of_digits, of_rings = (client.get("/ui/searches/new", params={"task": task}).text for task in ("digits", "rings"))
+
+    assert re.findall(r'name="blocks" value="([^"]+)"[^>]* checked', of_digits) == ["basic", "preact", "depthwise"]
+    assert re.findall(r'name="blocks" value="([^"]+)"', of_rings) == ["plain", "residual"]
+    assert "Its data are not on this host: " in client.get("/ui/searches/new?task=cifar10").text
+    assert client.get("/ui/searches/new?task=nothing").status_code == 422
+
+
+def test_every_field_of_a_search_request_is_in_the_form_and_has_a_place_for_its_errors(client: TestClient) -> None:
+    page = client.get("/ui/searches/new").text
+
+    for name in SearchRequest.model_fields.keys() - {"minimize"}:
+        assert f'name="{name}"' in page
+        assert f'id="error-{name}" role="alert"' in page
+
+
+def test_who_may_only_look_is_not_offered_to_start_a_search(database: Database, tmp_path: Path) -> None:
+    for role, offered in ((Role.READ, False), (Role.SUBMIT, True)):
+        page = server(database, tmp_path).get("/ui/searches/new", headers=bearer(make_key(database, role))).text
+        assert ("Start the search" in page) is offered

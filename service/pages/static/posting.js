@@ -1,10 +1,10 @@
 // Buttons that have the server do something: data-post says where to, data-asks what to ask first.
 import { refresh } from "./refresh.js";
 
-export function post(address, body) {
+export function post(address, body, headers = {}) {
   return fetch(address, {
     method: "POST",
-    headers: { Accept: "application/json", "Content-Type": "application/json" },
+    headers: { Accept: "application/json", "Content-Type": "application/json", ...headers },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
 }
