@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SQLITE_BUSY_TIMEOUT_MS = 30_000
 _WAL_ATTEMPTS, _WAL_PAUSE_SECONDS = 100, 0.05
 _IDLE_IN_TRANSACTION_SECONDS = 60
+_PREPARE = "prepare_threshold"
+"""Option of PostgreSQL's URL, psycopg's: ``none`` prepares no statements, where connections change hands between two
+transactions, as PgBouncer's do."""
 _POOL_SIZE = 40
 """As many connections as the API has threads for routes: none of them waits for another's."""
 
@@ -64,7 +67,12 @@ class Database:
         """
         self.url = _with_driver(url) if password is None else _with_password(_with_driver(url), password)
         self.embedded = self.url.get_backend_name() == "sqlite"
-        self.engine = create_engine(self.url, pool_size=_POOL_SIZE, pool_pre_ping=not self.embedded)
+        self.engine = create_engine(
+            self.url.difference_update_query([_PREPARE]),
+            pool_size=_POOL_SIZE,
+            pool_pre_ping=not self.embedded,
+            connect_args={"prepare_threshold": None} if _PREPARE in self.url.query else {},
+        )
         if self.embedded:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -136,6 +144,9 @@ def _with_driver(url: str) -> URL:
     if "@" in (parsed.host or ""):
         raise InvalidInput(variable, "(hidden)", "has an @ in its user or password", "write it as %40")
     if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        threshold = parsed.query.get(_PREPARE, "none")
+        if threshold != "none":
+            raise InvalidInput(variable, f"?{_PREPARE}={threshold}", "is no such option", f"use {_PREPARE}=none")
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed

@@ -179,3 +179,24 @@ def test_every_sqlite_connection_is_prepared_alike(sqlite_database: Database) ->
                 for name in ("journal_mode", "busy_timeout", "foreign_keys", "synchronous")
             ]
             assert found == ["wal", 30_000, 1, 1]
+
+
+@pytest.mark.parametrize(("option", "prepares"), [({}, True), ({"prepare_threshold": "none"}, False)])
+def test_statements_are_prepared_unless_connections_change_hands_between_transactions(
+    postgres_database: Database, option: dict[str, str], prepares: bool
+) -> None:
+    url = postgres_database.url.update_query_dict(option).render_as_string(hide_password=False)
+    database = Database(url)
+    with database.read() as session:
+        for _ in range(10):
+            _count(session)
+        found = session.scalar(text("SELECT count(*) FROM pg_prepared_statements"))
+    assert (found > 0) == prepares
+    assert database.url.render_as_string(hide_password=False) == url  # as others are told it
+    database.dispose()
+
+
+def test_no_other_threshold_for_prepared_statements_is_taken() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        Database("postgresql://host/database?prepare_threshold=7")
+    assert refused.value.remedy == "use prepare_threshold=none"
