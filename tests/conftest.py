@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,21 +48,14 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sqlite_database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
-    path = tmp_path / "quantrank.db"
-    shutil.copy(sqlite_template, path)
-    database = Database(f"sqlite:///{path}")
-    yield database
-    database.dispose()
+    with _sqlite_copy(sqlite_template, tmp_path) as database:
+        yield database
 
 
 @pytest.fixture
 def postgres_database(postgres_url: URL) -> Iterator[Database]:
-    name = f"test_{next(_numbers)}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE migrated")
-    database = Database(postgres_url.set(database=name).render_as_string(hide_password=False))
-    yield database
-    database.dispose()
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with _postgres_copy(postgres_url) as database:
+        yield database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -95,6 +89,39 @@ def fresh(fresh_url: str) -> Iterator[Database]:
     database = Database(fresh_url)
     yield database
     database.dispose()
+
+
+@pytest.fixture(scope="session")
+def fresh_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], AbstractContextManager[Database]]:
+    """Gives a database of the kind that is named, for as long as a block lasts."""
+
+    def fresh(kind: str) -> AbstractContextManager[Database]:
+        if kind == "sqlite":
+            return _sqlite_copy(request.getfixturevalue("sqlite_template"), tmp_path_factory.mktemp("database"))
+        return _postgres_copy(request.getfixturevalue("postgres_url"))
+
+    return fresh
+
+
+@contextmanager
+def _sqlite_copy(template: Path, folder: Path) -> Iterator[Database]:
+    path = folder / "quantrank.db"
+    shutil.copy(template, path)
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.dispose()
+
+
+@contextmanager
+def _postgres_copy(server: URL) -> Iterator[Database]:
+    name = f"test_{next(_numbers)}"
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE migrated")
+    database = Database(server.set(database=name).render_as_string(hide_password=False))
+    yield database
+    database.dispose()
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 import searcher
 from searcher import leases, results
 from searcher.database import database_now
+from searcher.next_proposal import propose_next
 from searcher.plan import plan
 from searcher.proposals import propose
 from searcher.request import SearchRequest
@@ -144,6 +145,20 @@ def work_all(database: Database) -> int:
             return count
         work(database, lease)
     raise AssertionError("there is always something to claim")
+
+
+def run_out(database: Database, accuracy: Callable[[Evaluation, str], float] | None = None) -> int:
+    """One worker that claims, works and proposes until there is nothing to do; how many evaluations it ran."""
+    for count in range(200):
+        with database.write() as session:
+            lease = leases.claim(session, "worker", 1000.0)
+        while lease is None:
+            if not propose_next(database):
+                return count
+            with database.write() as session:
+                lease = leases.claim(session, "worker", 1000.0)
+        work(database, lease, *([accuracy] if accuracy else []))
+    raise AssertionError("there is always something to do")
 
 
 def record_epoch(session: Any, lease: Lease, stage_id: int, *, epoch: int = 1) -> None:

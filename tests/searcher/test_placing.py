@@ -1,4 +1,4 @@
-"""Engines place evaluations: quantrank's own workers, or Ray Tune on a cluster of two nodes. One contract for both."""
+"""Engines place evaluations that really train, with the same results; what else is their contract: ``test_engines``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from searcher.leaderboard import search_leaderboard
 from searcher.ray_tune.cluster import Share
 from searcher.ray_tune.driver import Driver
 from searcher.ray_tune.presence import DEVICE
-from searcher.searches import cancel_search
 from searcher.tables import CurvePoint, Evaluation, Search
 from searcher.tables import Worker as WorkerRow
 from searcher.worker import Worker
@@ -44,20 +43,6 @@ class Place(Protocol):
     """Starts what places evaluations, for as long as the block lasts, and stops it as a user would."""
 
     def __call__(self, database: Database, folder: Path) -> AbstractContextManager[None]: ...
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head node without cores, and a node with one; this process is its driver."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **SMALL_STORE})
-    found.add_node(num_cpus=1, **SMALL_STORE)
-    ray.init(found.address, logging_level="ERROR", log_to_driver=False)
-    yield found
-    ray.shutdown()
-    found.shutdown()
 
 
 def _settings(folder: Path, lease_seconds: float = 15.0) -> WorkerSettings:
@@ -115,7 +100,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 def _entries(database: Database, search_id: int) -> list[Entry]:
     with database.read() as session:
         entries = search_leaderboard(session, session.get_one(Search, search_id))
-    return [replace(each, evaluations=[], train_seconds=0.0) for each in entries]
+    return [replace(each, evaluations=[], provenance=[], train_seconds=0.0) for each in entries]
 
 
 def _curves(database: Database) -> dict[tuple[str, str], list[tuple[int, float | None, float | None]]]:
@@ -163,33 +148,15 @@ def test_a_search_is_run_to_its_end_with_the_same_results(
     assert all(each.stopped_at is not None for each in workers.values())
 
 
-def test_what_fails_is_failed_and_ends_the_search(
-    postgres_database: Database, tmp_path: Path, engine: str, place: Place
-) -> None:
-    database = postgres_database
+def test_what_cannot_be_trained_is_failed_with_what_is_wrong(sqlite_database: Database, tmp_path: Path) -> None:
     starts_from_nothing = {"float_part": {"checkpoint": {"path": "nowhere.safetensors", "sha256": "0" * 64}}}
-    search_id = post(database, engine=engine, **THREE | {"widths": [3], "recipe": starts_from_nothing})
-    with place(database, tmp_path):
-        _wait_until(lambda: status_of(database, search_id) == "finished")
-    (evaluation,) = rows(database, Evaluation)
+    search_id = post(sqlite_database, **THREE | {"widths": [3], "recipe": starts_from_nothing})
+    with _by_worker(sqlite_database, tmp_path):
+        _wait_until(lambda: status_of(sqlite_database, search_id) == "finished")
+    (evaluation,) = rows(sqlite_database, Evaluation)
     assert (evaluation.status, evaluation.attempt) == ("failed", 1)
     assert evaluation.error is not None
     assert evaluation.error.startswith("recipe.float_part.checkpoint.path: 'nowhere.safetensors'")
-
-
-def test_a_cancelled_search_leaves_its_place_to_the_next(
-    postgres_database: Database, tmp_path: Path, engine: str, place: Place
-) -> None:
-    database = postgres_database
-    cancelled = post(database, engine=engine, **LONG)
-    with place(database, tmp_path):
-        _wait_until(lambda: rows(database, CurvePoint) != [])
-        with database.write() as session:
-            cancel_search(session, cancelled)
-        later = post(database, engine=engine, **THREE | {"widths": [4]})
-        _wait_until(lambda: status_of(database, later) == "finished")
-    assert [each.status for each in rows(database, Evaluation)] == ["cancelled", "done"]
-    assert all(each.stopped_at is not None for each in rows(database, WorkerRow))
 
 
 def test_an_evaluation_on_a_lost_node_is_placed_again_when_its_lease_has_ended(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import ray
 from building import claim, post, rows, work
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from qcore import InvalidInput
 from searcher.database import Database
 from searcher.memory import memory_of
 from searcher.progress import progress
-from searcher.ray_tune import presence
+from searcher.ray_tune import cluster, presence
 from searcher.ray_tune.cluster import Share, connect, slots
 from searcher.tables import Evaluation, Search, Stage
 
@@ -34,6 +35,23 @@ def test_a_remote_cluster_is_refused_with_sqlite(sqlite_database: Database) -> N
     refused = _refused("ray://head:10001", sqlite_database)
     assert "SQLite" in refused.problem
     assert "QUANTRANK_DATABASE_URL" in refused.remedy
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
+def test_a_cluster_that_has_other_hosts_is_left_again_with_sqlite(
+    host: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+    monkeypatch.setattr(ray, "init", lambda *_, **__: called.append("joined"))
+    monkeypatch.setattr(ray, "shutdown", lambda: called.append("left"))
+    monkeypatch.setattr(cluster, "nodes", lambda: [{"NodeManagerHostname": each} for each in ("elsewhere", host)])
+    monkeypatch.setattr(socket, "gethostname", lambda: host)  # all nodes are on this host, or one of them is not
+    if database.embedded and host != "elsewhere":
+        assert "other hosts" in _refused("auto", database).problem
+        assert called == ["joined", "left"]
+    else:
+        connect("auto", database)
+        assert called == ["joined"]
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])

@@ -12,6 +12,7 @@ from building import (
     post,
     recipe,
     rows,
+    run_out,
     search_plan,
     stages_of,
     status_of,
@@ -31,25 +32,9 @@ from searcher.situation import recipes_of
 from searcher.tables import Evaluation, Event, Proposal, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from searcher.database import Database
 
 RUNGS: dict[str, Any] = {"rungs": [0.25], "promoted_share": 0.4, "recipe": recipe(4, 4), "sampler": "grid"}
-
-
-def run_out(database: Database, accuracy: Callable[[Evaluation, str], float] | None = None) -> int:
-    """One worker that claims, works and proposes until there is nothing to do; how many evaluations it ran."""
-    for count in range(200):
-        with database.write() as session:
-            lease = leases.claim(session, "worker", 1000.0)
-        while lease is None:
-            if not propose_next(database):
-                return count
-            with database.write() as session:
-                lease = leases.claim(session, "worker", 1000.0)
-        work(database, lease, *([accuracy] if accuracy else []))
-    raise AssertionError("there is always something to do")
 
 
 def search_of(database: Database, search_id: int) -> Search:
