@@ -6,9 +6,10 @@ Nulls are NaN in the columns. Of n standings a page takes a few passes over n nu
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
+    from sqlalchemy import Row
 
     from searcher.standings import Standing
 
@@ -38,6 +40,7 @@ SORT_KEYS = (
 MOST_COMPARED_ORDERS = 2000
 """Entries, the best ones, that the agreement of two orders is told of."""
 
+_MOST_FILTERED = 16
 _LIMITS = {
     "max_parameters": "parameters",
     "max_model_bytes": "model_bytes",
@@ -113,9 +116,10 @@ class Board:
     ) -> None:
         """``examples`` is how many validation accuracies are shares of; None of a metric that is no share."""
         self._names, self._columns, self._blocks, self._examples = names, columns, blocks, examples
+        self._filtered: OrderedDict[tuple[Filters, Collection[str] | None], Board] = OrderedDict()
 
     @classmethod
-    def of(cls, standings: Iterable[Standing], examples: int | None) -> Board:
+    def of(cls, standings: Iterable[Standing | Row[Any]], examples: int | None) -> Board:
         found = list(standings)
         columns = {
             name: np.array([_number(getattr(each, name)) for each in found], np.float64)
@@ -130,8 +134,34 @@ class Board:
     def __len__(self) -> int:
         return len(self._names)
 
-    def filtered(self, filters: Filters, among: Collection[str] | None = None) -> Board:
-        """Those that a filter leaves, and of them those of some names, if names are given."""
+    def filtered(self, filters: Filters, among: frozenset[str] | None = None) -> Board:
+        """Those that a filter leaves, and of them those of some names, if names are given.
+
+        The last few are remembered, with what was computed of them.
+        """
+        asked = (filters, among)
+        found = self._filtered.pop(asked, None)
+        if found is None:
+            found = self._left_by(filters, among)
+        if found is self:
+            return self
+        self._filtered[asked] = found
+        if len(self._filtered) > _MOST_FILTERED:
+            self._filtered.popitem(last=False)
+        return found
+
+    def updated(self, changed: Board) -> Board:
+        """With standings that are new, or in place of those they have become of."""
+        names = frozenset(changed._names)
+        kept = self._only(np.fromiter((name not in names for name in self._names), bool, len(self)))
+        columns = {name: np.concatenate([values, changed._columns[name]]) for name, values in kept._columns.items()}
+        every_name, blocks = (
+            np.concatenate([own, other])
+            for own, other in ((kept._names, changed._names), (kept._blocks, changed._blocks))
+        )
+        return Board(every_name, columns, blocks, self._examples)
+
+    def _left_by(self, filters: Filters, among: frozenset[str] | None) -> Board:
         kept = np.ones(len(self), bool)
         for limit, column in _LIMITS.items():
             if (most := getattr(filters, limit)) is not None:
@@ -140,8 +170,9 @@ class Board:
             kept &= self._blocks == filters.block
         if among is not None:
             kept &= np.fromiter((name in among for name in self._names), bool, len(self))
-        if kept.all():
-            return self
+        return self if kept.all() else self._only(kept)
+
+    def _only(self, kept: NDArray[np.bool_]) -> Board:
         columns = {name: values[kept] for name, values in self._columns.items()}
         return Board(self._names[kept], columns, self._blocks[kept], self._examples)
 

@@ -10,15 +10,18 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import or_, select
 
 from qcore import stored_task
 from qcore.bit_widths import FLOAT
 from qcore.stages import NUMERICS_VERSION
 from searcher.board import Board, Filters, Order
+from searcher.boards import Boards
+from searcher.counting import Ranked
+from searcher.ended_stages import ENDED, ended_stages, of_recipe
 from searcher.situation import recipes_of, validation_examples
 from searcher.standings import Accuracy, accuracies, by_seed, ranking_accuracy, standing_of
-from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
+from searcher.tables import Candidate, Evaluation, Leaderboard, Proposal, Search, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from searcher.board import Position
     from searcher.standings import EndedStage
 
-_RANKED_STATUSES = ("done", "diverged")
 _ALL, _BEST_FIRST = Filters(), Order()
 
 
@@ -97,11 +99,16 @@ def leaderboard_of_search(
     bit_widths = search.bit_widths if rung in (None, len(search.rungs)) else search.bit_widths[:1]
     proposed = select(Proposal.evaluation_id).where(Proposal.search_id == search.id)
     own = (
-        *_of_recipe(search.task, search.task_version, search.numerics_version, recipe.float_part.hash()),
+        *of_recipe(search.task, search.task_version, search.numerics_version, recipe.float_part.hash()),
         Evaluation.architecture.in_(_names_of_candidates(search.id)),
         or_(Evaluation.seed.in_(search.seeds), Evaluation.id.in_(proposed)),
     )
-    board = _board(session, own, stored_task(search.task, search.task_version), recipe, bit_widths[0])
+    task, ranking = stored_task(search.task, search.task_version), bit_widths[0]
+    stages = by_seed(session.execute(ended_stages(own, recipe.retraining.hash(), [ranking])), ranking)
+    # Not the standings that are kept: those are of every seed that anybody wanted.
+    settings = recipe.retraining.quantizers
+    standings = [standing_of(ended, ranking, task, settings) for ended in stages.values()]
+    board = Board.of(standings, validation_examples(task, recipe))
     return _page(session, board.filtered(filters), own, recipe, bit_widths, order)
 
 
@@ -114,16 +121,38 @@ def leaderboard_of_task(
     order: Order = _BEST_FIRST,
     *,
     search_id: int | None = None,
+    boards: Boards | None = None,
 ) -> LeaderboardPage:
     """The leaderboard of a task and recipe over all searches, ranked by the first of the bit widths.
 
-    With ``search_id`` only that search's candidates are on it, with all their seeds, whoever wanted them.
+    With ``search_id`` only that search's candidates are on it, with all their seeds, whoever wanted them. ``boards``
+    spares reading standings that were read before; for sessions that see nothing uncommitted.
     """
     names = [str(bits) for bits in bit_widths]
-    own = _of_recipe(task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash())
-    among = None if search_id is None else set(session.scalars(_names_of_candidates(search_id)))
-    board = _board(session, own, task, recipe, names[0])
+    examples = validation_examples(task, recipe)
+    revision = leaderboard_revisions(session, task, recipe, bit_widths)[0]
+    board = Board.of([], examples)
+    if revision is not None:
+        board = (boards or Boards()).get(session, *revision, examples)
+    among = None if search_id is None else frozenset(session.scalars(_names_of_candidates(search_id)))
+    own = of_recipe(task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash())
     return _page(session, board.filtered(filters, among), own, recipe, names, order)
+
+
+def leaderboard_revisions(
+    session: Session, task: Task, recipe: Recipe, bit_widths: Sequence[BitWidths]
+) -> tuple[tuple[int, int] | None, ...]:
+    """Id and revision of the leaderboards of a task and recipe at some bit widths; None where there is none yet.
+
+    What ``leaderboard_of_task`` shows is the same as long as these are.
+    """
+    ranked = Ranked(
+        task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash(), recipe.retraining.hash(), ""
+    )._asdict()
+    del ranked["bit_widths"]
+    query = select(Leaderboard.bit_widths, Leaderboard.id, Leaderboard.revision).filter_by(**ranked)
+    found = {name: (number, revision) for name, number, revision in session.execute(query)}
+    return tuple(found.get(str(bits)) for bits in bit_widths)
 
 
 def search_leaderboard(session: Session, search: Search, rung: int | None = None) -> list[Entry]:
@@ -146,33 +175,22 @@ def stages_of_best(session: Session, count: int) -> set[int]:
             Stage.bit_widths,
         )
         .join(Stage, Stage.evaluation_id == Evaluation.id)
-        .where(Stage.retraining_recipe_hash.is_not(None), Stage.status.in_(_RANKED_STATUSES))
+        .where(Stage.retraining_recipe_hash.is_not(None), Stage.status.in_(ENDED))
         .distinct()
     )
     found: set[int] = set()
     for task, version, numerics, float_hash, retraining_hash, bits in session.execute(leaderboards).all():
         assert retraining_hash is not None
-        query = _ended_stages(_of_recipe(task, version, numerics, float_hash), retraining_hash, [bits])
+        query = ended_stages(of_recipe(task, version, numerics, float_hash), retraining_hash, [bits])
         ranked = [
             (-math.inf if (mean := ranking_accuracy(ended, bits)) is None else mean, ended)
             for ended in by_seed(session.execute(query), bits).values()
         ]
         least = sorted((mean for mean, _ in ranked), reverse=True)[:count][-1:] or [math.inf]
         best = [by_bits[bits].id for mean, ended in ranked if mean >= least[0] for by_bits in ended]
-        of_recipe = or_(Stage.retraining_recipe_hash.is_(None), Stage.retraining_recipe_hash == retraining_hash)
-        found.update(session.scalars(select(Stage.id).where(Stage.evaluation_id.in_(best), of_recipe)))
+        same_recipe = or_(Stage.retraining_recipe_hash.is_(None), Stage.retraining_recipe_hash == retraining_hash)
+        found.update(session.scalars(select(Stage.id).where(Stage.evaluation_id.in_(best), same_recipe)))
     return found
-
-
-def _board(
-    session: Session, evaluations: Sequence[ColumnElement[bool]], task: Task, recipe: Recipe, ranking: str
-) -> Board:
-    query = _ended_stages(evaluations, recipe.retraining.hash(), [ranking])
-    settings = recipe.retraining.quantizers
-    standings = [
-        standing_of(ended, ranking, task, settings) for ended in by_seed(session.execute(query), ranking).values()
-    ]
-    return Board.of(standings, validation_examples(task, recipe))
 
 
 def _page(
@@ -185,7 +203,7 @@ def _page(
 ) -> LeaderboardPage:
     indices, following = board.page(order)
     best = {str(FLOAT): board.best_in_float, bit_widths[0]: board.best}
-    query = _ended_stages(evaluations, recipe.retraining.hash(), bit_widths).add_columns(Stage.provenance)
+    query = ended_stages(evaluations, recipe.retraining.hash(), bit_widths).add_columns(Stage.provenance)
     if len(indices) < len(board):
         query = query.where(Evaluation.architecture.in_([board.name(index) for index in indices]))
     stages = by_seed(session.execute(query), bit_widths[0])
@@ -229,46 +247,3 @@ def _entry(
 
 def _names_of_candidates(search_id: int) -> Select[str]:
     return select(Candidate.architecture).where(Candidate.search_id == search_id)
-
-
-def _of_recipe(task: str, task_version: str, numerics_version: int, float_hash: str) -> tuple[ColumnElement[bool], ...]:
-    """The SQL conditions that an evaluation is of a task and float recipe."""
-    return (
-        Evaluation.task == task,
-        Evaluation.task_version == task_version,
-        Evaluation.numerics_version == numerics_version,
-        Evaluation.float_recipe_hash == float_hash,
-    )
-
-
-def _ended_stages(
-    evaluations: Sequence[ColumnElement[bool]], retraining_hash: str, bit_widths: Sequence[str]
-) -> Select[*tuple[Any, ...]]:
-    """Ended stages of some evaluations, the float ones and those at the bit widths, by architecture and seed."""
-    # Columns, not whole rows: a stage's recipe and provenance take longer to read than all the rest.
-    return (
-        select(
-            Evaluation.id,
-            Evaluation.architecture,
-            Evaluation.block,
-            Evaluation.depth,
-            Evaluation.width,
-            Evaluation.parameters,
-            Evaluation.seed,
-            Stage.bit_widths,
-            Stage.status,
-            Stage.validation_accuracy,
-            Stage.test_accuracy,
-            Stage.train_seconds,
-        )
-        .join(Stage, Stage.evaluation_id == Evaluation.id)
-        .where(
-            *evaluations,
-            Stage.status.in_(_RANKED_STATUSES),
-            or_(
-                Stage.bit_widths == str(FLOAT),
-                and_(Stage.bit_widths.in_(bit_widths), Stage.retraining_recipe_hash == retraining_hash),
-            ),
-        )
-        .order_by(Evaluation.architecture, Evaluation.seed)
-    )

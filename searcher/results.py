@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, stored_task
 from qcore import Stage as StagePlan
+from searcher.counting import count
 from searcher.database import read_clock
 from searcher.events import emit
 from searcher.leases import held, held_with_searches
@@ -155,6 +156,7 @@ def accept_stage(
         test_accuracy=test_accuracy,
         divergence=divergence,
     )
+    count(session, [stage])  # the last, as it locks the leaderboard
 
 
 def replace_network(session: Session, lease: Lease, stage_id: int, network_digest: str) -> None:

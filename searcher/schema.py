@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DatabaseError
 
 from qcore.errors import InvalidInput
+from searcher.counting import catch_up
 from searcher.database import described
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 def upgrade(database: Database) -> str:
     """Migrates to the newest revision, in one transaction, and returns it; a no-op where nothing is to do.
 
+    Results that a release without standings left are then counted, a batch at a time.
+
     Raises:
         InvalidInput: when the database cannot be reached or is none.
     """
@@ -33,6 +36,7 @@ def upgrade(database: Database) -> str:
     with _reachable(database), database.migrate() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    catch_up(database)
     return _head()
 
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, and_
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    and_,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import Integer
 
@@ -159,7 +172,14 @@ class Evaluation(Base):
     __tablename__ = "evaluations"
     __table_args__ = (
         Index(None, "status", "lease_ends"),
-        Index("ix_evaluations_leaderboard", "task", "task_version", "numerics_version", "float_recipe_hash"),
+        Index(
+            "ix_evaluations_leaderboard",
+            "task",
+            "task_version",
+            "numerics_version",
+            "float_recipe_hash",
+            "architecture",
+        ),
     )
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
@@ -211,7 +231,10 @@ class Stage(Base):
     """One training run of an evaluation, wanted or finished. The key is unique: no stage is trained twice."""
 
     __tablename__ = "stages"
-    __table_args__ = (Index(None, "evaluation_id", "bit_widths"),)
+    __table_args__ = (
+        Index(None, "evaluation_id", "bit_widths"),
+        Index("ix_stages_uncounted", "status", postgresql_where=text("NOT counted"), sqlite_where=text("counted = 0")),
+    )
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     key: Mapped[str] = mapped_column(String(64), unique=True)
@@ -237,6 +260,60 @@ class Stage(Base):
     provenance: Mapped[dict[str, Any] | None]
     """Versions, device, threads, host and git revision that made the result."""
     ended_at: Mapped[float | None]
+    counted: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether standings know its result. Those that a worker of an earlier release wrote wait until somebody looks."""
+
+
+class Leaderboard(Base):
+    """A task, recipe and bit widths that there are results of. Whoever changes its standings locks it first."""
+
+    __tablename__ = "leaderboards"
+    __table_args__ = (
+        UniqueConstraint(
+            "task",
+            "task_version",
+            "numerics_version",
+            "float_recipe_hash",
+            "retraining_recipe_hash",
+            "bit_widths",
+            name="uq_leaderboards_ranked",
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    task: Mapped[str] = mapped_column(String(64))
+    task_version: Mapped[str] = mapped_column(String(64))
+    numerics_version: Mapped[int]
+    float_recipe_hash: Mapped[str] = mapped_column(String(64))
+    retraining_recipe_hash: Mapped[str] = mapped_column(String(64))
+    bit_widths: Mapped[str] = mapped_column(String(8))
+    revision: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Rises with every change of its standings."""
+
+
+class StoredStanding(Base):
+    """What an architecture's seeds gave, ``standings.Standing`` says what: kept with every result, by its stages."""
+
+    __tablename__ = "standings"
+    __table_args__ = (Index(None, "leaderboard_id", "revision"),)
+
+    leaderboard_id: Mapped[int] = mapped_column(ForeignKey("leaderboards.id"), primary_key=True)
+    architecture: Mapped[str] = mapped_column(String(64), primary_key=True)
+    block: Mapped[str] = mapped_column(String(32))
+    depth: Mapped[int]
+    width: Mapped[int]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    macs: Mapped[int] = mapped_column(BigInteger)
+    bit_operations: Mapped[int] = mapped_column(BigInteger)
+    model_bytes: Mapped[int] = mapped_column(BigInteger)
+    seeds: Mapped[int]
+    accuracy: Mapped[float | None]
+    squares: Mapped[float]
+    float_accuracy: Mapped[float | None]
+    drop: Mapped[float | None]
+    train_seconds: Mapped[float]
+    revision: Mapped[int] = mapped_column(BigInteger)
+    """The leaderboard's when this was last changed."""
 
 
 class CurvePoint(Base):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from searcher.boards import Boards
 from service import problems
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
@@ -53,6 +54,7 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
         redoc_url=None,
     )
     app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
+    app.state.boards = Boards()
     problems.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)

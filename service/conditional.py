@@ -18,21 +18,21 @@ NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
 """For a route's ``responses``."""
 
 
-def answer(request: Request, content: str, media_type: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The content with its strong ETag, or 304 without any where the client has it."""
-    body = content.encode()
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    sent = {
-        "ETag": etag,
-        "Cache-Control": "private, no-cache",
-        "Vary": "Accept, Authorization, Cookie",
-        **(headers or {}),
-    }
-    if _holds(request.headers.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers=sent)
-    return Response(body, headers=sent, media_type=media_type)
+def etag_of(*parts: object) -> str:
+    """A strong ETag of what decides an answer's every byte: its content, or what that is made of."""
+    return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
 
 
-def _holds(if_none_match: str, etag: str) -> bool:
-    known = [each.strip().removeprefix("W/") for each in if_none_match.split(",")]
-    return etag in known or known == ["*"]
+def not_modified(request: Request, etag: str) -> Response | None:
+    """The answer to a client that says it has what the ETag stands for; None to others."""
+    known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
+    return Response(status_code=304, headers=_headers(etag)) if etag in known or known == ["*"] else None
+
+
+def answer(content: str, media_type: str, etag: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Content that its client may keep, and has to ask for again each time."""
+    return Response(content, headers={**_headers(etag), **(headers or {})}, media_type=media_type)
+
+
+def _headers(etag: str) -> dict[str, str]:
+    return {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}

@@ -6,6 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from sqlalchemy.orm import Session
 
+from searcher.boards import Boards
+from searcher.counting import catch_up
 from searcher.database import Database
 from searcher.searches import get_search
 from searcher.tables import Search
@@ -19,6 +21,11 @@ MOST_ID = 2**63 - 1
 def get_database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
+
+
+def get_boards(request: Request) -> Boards:
+    boards: Boards = request.app.state.boards
+    return boards
 
 
 def get_settings(request: Request) -> Settings:
@@ -41,8 +48,16 @@ def _writing(database: Annotated[Database, Depends(get_database)]) -> Iterator[S
         yield session
 
 
+def _reading_counted(database: Annotated[Database, Depends(get_database)]) -> Iterator[Session]:
+    catch_up(database)
+    yield from _reading(database)
+
+
 Reading = Annotated[Session, Depends(_reading, scope="function")]
+CountedReading = Annotated[Session, Depends(_reading_counted, scope="function")]
+"""Once standings know every result, also those of workers of a release that keeps none."""
 Writing = Annotated[Session, Depends(_writing, scope="function")]
+BoardsOf = Annotated[Boards, Depends(get_boards)]
 SettingsOf = Annotated[Settings, Depends(get_settings)]
 CallerOf = Annotated[Caller, Depends(get_caller)]
 SearchId = Annotated[int, Path(ge=1, le=MOST_ID)]

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from qcore import InvalidInput, Recipe, Task
 from searcher.board import SORT_KEYS, Filters, Order
 from searcher.leaderboard import LeaderboardPage
-from service.conditional import NOT_MODIFIED, answer
+from service.conditional import NOT_MODIFIED, answer, etag_of, not_modified
 from service.cursors import MOST_CURSOR_CHARACTERS, read_cursor, write_cursor
 from service.dependencies import MOST_ID
 from service.leaderboard_csv import leaderboard_csv
@@ -83,14 +83,22 @@ LeaderboardQueryOf = Annotated[LeaderboardQuery, Depends(_leaderboard_query)]
 
 
 def leaderboard_answer(
-    request: Request, query: LeaderboardQuery, task: Task, recipe: Recipe, bit_widths: list[str], page: LeaderboardPage
+    request: Request,
+    query: LeaderboardQuery,
+    task: Task,
+    recipe: Recipe,
+    bit_widths: list[str],
+    page: LeaderboardPage,
+    etag: str | None = None,
 ) -> Response:
-    """The page in the format that was asked for, with its ETag and a link to the next one."""
+    """The page in the format that was asked for, with a link to the next one and its ETag, its content's if none is
+    given."""
     following = None
     if page.next is not None:
         following = link_to(request, cursor=write_cursor(page.next))
     view = LeaderboardView.of(task, recipe, bit_widths, page, following)
     headers = {} if following is None else {"Link": f'<{following}>; rel="next"'}
-    if query.format == "csv":
-        return answer(request, leaderboard_csv(view), _CSV, headers)
-    return answer(request, view.model_dump_json(), "application/json", headers)
+    is_csv = query.format == "csv"
+    content = leaderboard_csv(view) if is_csv else view.model_dump_json()
+    etag = etag or etag_of(content)
+    return not_modified(request, etag) or answer(content, _CSV if is_csv else "application/json", etag, headers)

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from qcore import InvalidInput, get_task
-from searcher.leaderboard import leaderboard_of_task
+from searcher.leaderboard import leaderboard_of_task, leaderboard_revisions
 from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
 from searcher.searches import get_search
-from service.dependencies import MOST_ID, Reading, SettingsOf
+from service.conditional import etag_of, not_modified
+from service.dependencies import MOST_ID, BoardsOf, CountedReading, SettingsOf
 from service.leaderboard_query import RESPONSES, LeaderboardQueryOf, leaderboard_answer
 from service.schemas import LeaderboardView
 
@@ -19,8 +20,9 @@ router = APIRouter(tags=["leaderboard"])
 @router.get("/leaderboard", response_model=LeaderboardView, responses=RESPONSES)
 def get_leaderboard(
     request: Request,
-    session: Reading,
+    session: CountedReading,
     settings: SettingsOf,
+    boards: BoardsOf,
     query: LeaderboardQueryOf,
     task: Annotated[str, Query(description="Name of a task, as GET /tasks lists them.", examples=["digits"])],
     recipe: Annotated[
@@ -50,5 +52,11 @@ def get_leaderboard(
     query.check_block(found)
     if search is not None and get_search(session, search) is None:
         raise InvalidInput("search", search, "does not exist", "GET /searches lists those that do")
-    page = leaderboard_of_task(session, found, chosen, ranking, query.filters, query.order, search_id=search)
-    return leaderboard_answer(request, query, found, chosen, names, page)
+    revisions = leaderboard_revisions(session, found, chosen, ranking)
+    etag = etag_of(request.app.version, request.url.query, query.format, chosen.hash(), revisions)
+    if unchanged := not_modified(request, etag):
+        return unchanged
+    page = leaderboard_of_task(
+        session, found, chosen, ranking, query.filters, query.order, search_id=search, boards=boards
+    )
+    return leaderboard_answer(request, query, found, chosen, names, page, etag)

@@ -107,7 +107,7 @@ def test_a_page_begins_behind_its_position_whatever_came_or_went_since(
 def test_filters_leave_what_is_within_them_ranked_among_itself(
     standings: list[Standing], parameters: int | None, size: int | None, operations: int | None, block: str | None
 ) -> None:
-    among = {f"a{number}" for number in range(0, 12, 2)}
+    among = frozenset(f"a{number}" for number in range(0, 12, 2))
     board = Board.of(standings, EXAMPLES).filtered(Filters(block, parameters, size, operations), among)
 
     left = [

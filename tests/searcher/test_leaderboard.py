@@ -19,6 +19,7 @@ from qcore.cost import parameters
 from qcore.ranking import RankInterval
 from qcore.stages import NUMERICS_VERSION
 from searcher.board import Filters
+from searcher.counting import count_uncounted
 from searcher.leaderboard import Entry, leaderboard_of_task, search_leaderboard
 from searcher.named import resolve_recipe
 from searcher.plan import plan
@@ -102,6 +103,7 @@ def _store(
 
 
 def _board(session: Session, bit_widths: tuple[BitWidths, ...] = (W2A2,), **filters: Any) -> list[Entry]:
+    count_uncounted(session)
     return leaderboard_of_task(session, TASK, filters.pop("recipe", RECIPE), bit_widths, Filters(**filters)).entries
 
 
@@ -282,6 +284,7 @@ def test_a_metric_that_is_no_share_of_examples_has_no_interval_of_one_seed(sqlit
     with sqlite_database.write() as session:
         for name, accuracy in zip(NAMES[:2], (80.0, 20.0), strict=True):
             _store(session, name, {"W2A2": Result(accuracy)})
+        count_uncounted(session)
         entries = leaderboard_of_task(session, segmentation, RECIPE, [W2A2]).entries
     assert [(entry.interval, entry.ranks) for entry in entries] == [(None, RankInterval(1, 2))] * 2
 
@@ -290,6 +293,7 @@ def test_the_float_orders_agreement_is_kendalls_tau_of_validation_accuracies(sql
     with sqlite_database.write() as session:
         for name, in_float, ranked in zip(NAMES, (99.0, 98.0, 97.0, 96.0), (70.0, 80.0, 90.0, None), strict=False):
             _store(session, name, {"float": Result(in_float, 10.0), "W2A2": Result(ranked, 10.0)})
+        count_uncounted(session)
         least = [parameters(Architecture.parse(name).layers(TASK)) for name in NAMES]
         agreements = [
             leaderboard_of_task(session, TASK, RECIPE, [W2A2], Filters(max_parameters=most)).order_agreement
@@ -386,6 +390,7 @@ def test_results_of_another_task_or_version_do_not_appear(sqlite_database: Datab
     with sqlite_database.write() as session:
         _store(session, NAMES[0], {"W2A2": Result(80.0)}, task=other)
         assert _board(session) == []
+        count_uncounted(session)
         assert [entry.architecture for entry in leaderboard_of_task(session, other, RECIPE, [W2A2]).entries] == NAMES[
             :1
         ]
