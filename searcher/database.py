@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Double, create_engine, event, select
+from sqlalchemy import Double, create_engine, event, func, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
@@ -27,6 +29,8 @@ _IDLE_IN_TRANSACTION_SECONDS = 60
 _PREPARE = "prepare_threshold"
 """Option of PostgreSQL's URL, psycopg's: ``none`` prepares no statements, where connections change hands between two
 transactions, as PgBouncer's do."""
+_MIGRATION, _TURNS = 7237410, 7237411
+"""What advisory locks are for; any numbers that nobody else uses in this database."""
 _POOL_SIZE = 40
 """As many connections as the API has threads for routes: none of them waits for another's."""
 
@@ -51,6 +55,12 @@ def _(_element: database_now, _compiler: Any, **_: Any) -> str:
 def read_clock(session: Session) -> float:
     """What ``database_now`` says at this moment."""
     return session.scalars(select(database_now())).one()
+
+
+def insert_into(session: Session, table: Any) -> Any:
+    """An INSERT that may say what to do about rows that are there: both databases can, each by its own construct."""
+    dialect = sqlite_dialect if session.get_bind().dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
 
 
 class Database:
@@ -93,6 +103,23 @@ class Database:
             yield session
 
     @contextmanager
+    def turn(self, number: int) -> Iterator[bool]:
+        """Whether nobody else has the turn of that number, which is then the caller's until the end of the block.
+
+        It is never waited for. Whoever dies or hangs loses it with its connection: it lets few work at once who would
+        be in each other's way, and is nothing to rely on. On SQLite everybody always has it.
+        """
+        if self.embedded:
+            yield True
+            return
+        connection = self.engine.connect()
+        try:
+            yield bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_TURNS, number))))
+        finally:
+            with suppress(SQLAlchemyError):  # the server may have ended a transaction that was idle for too long
+                connection.close()
+
+    @contextmanager
     def migrate(self) -> Iterator[Connection]:
         """A connection in a transaction that no other migration runs beside."""
         if self.embedded:
@@ -105,7 +132,7 @@ class Database:
             with connection.begin():
                 if not self.embedded:
                     # Two processes that start at once take turns; the lock ends with the transaction.
-                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237410)")
+                    connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION)))
                 yield connection
                 if self.embedded:
                     assert not connection.exec_driver_sql("PRAGMA foreign_key_check").all(), "rows refer to none"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, insert, or_, select
 
 from searcher.tables import Event, Proposal, Search
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
 
@@ -27,21 +28,27 @@ def lock_searches(session: Session, search_ids: Sequence[int]) -> list[Search]:
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
+def lock_searches_that_want(session: Session, evaluation_ids: Sequence[int]) -> list[Search]:
+    """Locks the running searches that any of the evaluations was proposed for, in the order of their ids."""
+    query = select(Search).where(Search.id.in_(_linked(evaluation_ids)), Search.status == "running")
+    ordered = query.order_by(Search.id).with_for_update()
+    return list(session.scalars(ordered.execution_options(populate_existing=True)))
+
+
 def searches_that_want(session: Session, evaluation_ids: Sequence[int]) -> list[int]:
     """Ids of the running searches that any of the evaluations was proposed for."""
-    linked = select(Proposal.search_id).where(Proposal.evaluation_id.in_(evaluation_ids))
-    return list(session.scalars(select(Search.id).where(Search.id.in_(linked), Search.status == "running")))
+    query = select(Search.id).where(Search.id.in_(_linked(evaluation_ids)), Search.status == "running")
+    return list(session.scalars(query))
 
 
-def lock_searches_that_want(session: Session, evaluation_ids: Sequence[int]) -> list[Search]:
-    """Locks the running searches that any of the evaluations was proposed for."""
-    found = lock_searches(session, searches_that_want(session, evaluation_ids))
-    return [search for search in found if search.status == "running"]
+def _linked(evaluation_ids: Sequence[int]) -> Select[int]:
+    return select(Proposal.search_id).where(Proposal.evaluation_id.in_(evaluation_ids))
 
 
 def emit(session: Session, searches: Sequence[Search], kind: str, **data: Any) -> None:
     """Appends an event to each of the (locked) searches."""
-    session.add_all(Event(search_id=search.id, kind=kind, data=data) for search in searches)
+    if searches:
+        session.execute(insert(Event), [{"search_id": search.id, "kind": kind, "data": data} for search in searches])
 
 
 def events_after(session: Session, search_id: int, event_id: int, limit: int = 500) -> list[Event]:

@@ -52,16 +52,14 @@ class Executor:
         """
         with self._database.write() as session:
             results.start_evaluation(session, lease)
-        while stage := self._next_stage(lease):
+            stage = results.next_stage(session, lease)
+        while stage:
             if self._stopping():
                 raise Interrupted(stage.plan.label)
-            self._run_stage(lease, stage, check_lease)
+            stage = self._run_stage(lease, stage, check_lease)
 
-    def _next_stage(self, lease: Lease) -> StageToTrain | None:
-        with self._database.write() as session:
-            return results.next_stage(session, lease)
-
-    def _run_stage(self, lease: Lease, stage: StageToTrain, check_lease: Callable[[], None]) -> None:
+    def _run_stage(self, lease: Lease, stage: StageToTrain, check_lease: Callable[[], None]) -> StageToTrain | None:
+        """Trains a stage and stores what came of it; the next one."""
         plan = stage.plan
         log.info("%s: training", plan.label)
 
@@ -73,7 +71,7 @@ class Executor:
         digest = None
         if plan.bit_widths.is_float:
             result, digest = self._train(plan, starting_network(plan, self._settings.data_root), record)
-        elif stage.float_status == "diverged":
+        elif stage.of_float.status == "diverged":
             result = _NEVER_TRAINED
         else:
             result, digest = self._train(plan, self._float_state(lease, stage, check_lease), record)
@@ -90,7 +88,9 @@ class Executor:
                 divergence=None if result.divergence is None else asdict(result.divergence),
                 provenance=provenance(self._device) | result.variant | {"peak_bytes": peak_bytes()},
             )
+            following = results.next_stage(session, lease)
         self._settings.artifacts.checkpoint(plan.key).remove()
+        return following
 
     def _train(
         self, plan: Stage, start_state: State | None, on_epoch: Callable[[CurvePoint], None]
@@ -112,7 +112,7 @@ class Executor:
         """The float stage's network; trained again, without a second result, if it is gone or damaged."""
         artifacts, plan = self._settings.artifacts, replace(stage.plan, bit_widths=FLOAT)
         try:
-            saved = from_bytes(artifacts.read_network(plan.key, stage.float_network_digest))
+            saved = from_bytes(artifacts.read_network(plan.key, stage.of_float.network_digest))
         except NetworkUnusable as error:
             log.warning("%s %s", plan.label, error)
             saved = None
@@ -122,7 +122,7 @@ class Executor:
         start_state = starting_network(plan, self._settings.data_root)
         result, digest = self._train(plan, start_state, lambda _: check_lease())
         with self._database.write() as session:
-            results.replace_network(session, lease, stage.float_stage_id, digest)
+            results.replace_network(session, lease, stage.of_float.id, digest)
         artifacts.checkpoint(plan.key).remove()
         return result.state
 

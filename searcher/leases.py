@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
@@ -58,6 +58,12 @@ def claimable(session: Session, engine: str, limit: int) -> list[Evaluation]:
     """
     query = select(Evaluation).where(_is_free(), _wanted_by(engine)).order_by(Evaluation.id).limit(limit)
     return list(session.scalars(query))
+
+
+def count_claimable(session: Session, engine: str, most: int) -> int:
+    """How many evaluations of an engine's searches nobody has, counted up to ``most``."""
+    free = select(Evaluation.id).where(_is_free(), _wanted_by(engine)).limit(most).subquery()
+    return session.scalars(select(func.count()).select_from(free)).one()
 
 
 def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float) -> Lease | None:
@@ -138,11 +144,19 @@ def held(session: Session, lease: Lease) -> Evaluation:
 def held_with_searches(session: Session, lease: Lease) -> tuple[Evaluation, list[Search]]:
     """The evaluation of a lease and the running searches that want it, all locked, searches first.
 
-    A search may come to want the evaluation between the two locks; then both are taken again.
+    Asked again in the same session, it answers what is locked already.
 
     Raises:
         LeaseLost: when the lease is not held any more.
     """
+    if lease not in session.info:
+        session.info[lease] = _locked(session, lease)
+    found: tuple[Evaluation, list[Search]] = session.info[lease]
+    return found
+
+
+def _locked(session: Session, lease: Lease) -> tuple[Evaluation, list[Search]]:
+    """Locks both. A search may come to want the evaluation between the two locks; then both are taken again."""
     while True:
         savepoint = session.begin_nested()
         searches = lock_searches_that_want(session, [lease.evaluation_id])
@@ -175,6 +189,8 @@ def bury_lost(session: Session) -> None:
         Evaluation.fruitless_attempts >= MOST_ATTEMPTS,
     )
     found = list(session.scalars(select(Evaluation.id).where(ended).order_by(Evaluation.id)))
+    if not found:
+        return
     wanting = lock_searches_that_want(session, found)  # of all of them first: locks are taken in one order
     for evaluation_id in found:
         own = searches_of_evaluation(session, evaluation_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from sqlalchemy import func, select
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.events import lock_searches
-from searcher.proposals import propose
+from searcher.proposals import Proposed, propose_all
 from searcher.samplers import load_sampler
 from searcher.searches import is_of_this_release, settle
 from searcher.situation import OPEN, situation_of
@@ -19,16 +18,16 @@ from searcher.tables import Candidate, Evaluation, Proposal, Search
 from searcher.workers import lacks_data, note_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-    from qcore import Architecture
     from searcher.database import Database
     from searcher.planning import Wish
-    from searcher.samplers import Trial
 
 log = logging.getLogger(__name__)
+
+_TURN = {"optuna": 1, "ray": 2}
 
 
 def propose_next(database: Database, *, engine: str = "optuna", count: int = 1, worker_id: str = "") -> bool:
@@ -38,10 +37,15 @@ def propose_next(database: Database, *, engine: str = "optuna", count: int = 1, 
     the worker which asks could not train are left to others.
 
     Searches that turn out to have nothing open and nothing left are settled on the way.
+
+    One asks at a time: who comes while another asks gets False, and finds in a moment what the other has proposed.
     """
-    with database.read() as session:
-        waiting = _searches_by_need(session, engine, worker_id)
-    return any(_propose_for(database, search_id, count, worker_id) for search_id in waiting)
+    with database.turn(_TURN[engine]) as mine:
+        if not mine:
+            return False
+        with database.read() as session:
+            waiting = _searches_by_need(session, engine, worker_id)
+        return any(_propose_for(database, search_id, count, worker_id) for search_id in waiting)
 
 
 def _searches_by_need(session: Session, engine: str, worker_id: str) -> list[int]:
@@ -70,21 +74,33 @@ def _propose_for(database: Database, search_id: int, count: int, worker_id: str)
             if not is_of_this_release(search):
                 _leave_to_others(database, search, worker_id)
                 return False
+            seen = _what_decides(session, search)
             situation = situation_of(session, search)
-        chosen = list(islice(situation.wishes(load_sampler(search.sampler)), count))
+        wishes = list(islice(situation.wishes(load_sampler(search.sampler)), count))
         with database.write() as session:
             locked = lock_searches(session, [search_id])
             if not locked or locked[0].status != "running":
                 return False
             search = locked[0]
-            # Asked again of what the tables say now, with nobody beside: others may have proposed meanwhile.
-            situation = situation_of(session, search)
-            if situation.next_wish() is None:
+            if not wishes:
+                # Asked again of what the tables say now: an evaluation may have ended meanwhile.
+                if situation_of(session, search).next_wish() is not None:
+                    continue
                 if not _is_at_work(session, search):  # else the worker settles it, after it has told how that ended
                     settle(session, search)
                 return False
-            if _propose(session, search, islice(situation.wishes(_Chosen(chosen)), count)):
+            if _what_decides(session, search) == seen:
+                propose_all(session, search, _proposed(session, search, wishes))
                 return True
+
+
+def _what_decides(session: Session, search: Search) -> tuple[object, ...]:
+    """What has to be as it was for wishes to be good still: nobody has proposed meanwhile, and the limit is the same.
+
+    Results that came meanwhile only make them less well informed than they could be.
+    """
+    proposals = session.scalars(select(func.count()).where(Proposal.search_id == search.id)).one()
+    return proposals, search.max_evaluations
 
 
 def _is_at_work(session: Session, search: Search) -> bool:
@@ -108,29 +124,8 @@ def _leave_to_others(database: Database, search: Search, worker_id: str) -> None
         log.warning("search %d is left to other workers: %s", search.id, problem)
 
 
-def _propose(session: Session, search: Search, wishes: Iterable[Wish]) -> int:
-    """Stores what is wished for, up to where somebody else was faster; how many wishes that were."""
-    count = 0
-    with suppress(_Overtaken):
-        for wish in wishes:
-            named = select(Candidate).filter_by(search_id=search.id, architecture=wish.architecture.name)
-            propose(session, search, session.scalars(named).one(), wish.rung, wish.seeds)
-            count += 1
-    return count
-
-
-class _Overtaken(Exception):  # noqa: N818  a state of affairs, not a fault
-    """Others have proposed what was chosen."""
-
-
-class _Chosen:
-    """Chooses what a sampler has chosen before, in its order."""
-
-    def __init__(self, wishes: Sequence[Wish]) -> None:
-        self._left = [wish.architecture for wish in wishes]
-
-    def __call__(self, remaining: Sequence[Architecture], _trials: Sequence[Trial], _seed: int, /) -> Architecture:
-        self._left = [each for each in self._left if each in remaining]
-        if not self._left:
-            raise _Overtaken
-        return self._left[0]
+def _proposed(session: Session, search: Search, wishes: Sequence[Wish]) -> list[Proposed]:
+    names = [wish.architecture.name for wish in wishes]
+    query = select(Candidate).where(Candidate.search_id == search.id, Candidate.architecture.in_(names))
+    by_name = {candidate.architecture: candidate for candidate in session.scalars(query)}
+    return [Proposed(by_name[wish.architecture.name], wish.rung, wish.seeds) for wish in wishes]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from qcore import Architecture, BitWidths, stages_of, stored_task
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
+from searcher.database import insert_into
 from searcher.events import emit
 from searcher.situation import OPEN, evaluations_left, recipes_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
@@ -23,54 +24,79 @@ if TYPE_CHECKING:
 _CHUNK = 500
 
 
-def propose(
-    session: Session,
-    search: Search,
-    candidate: Candidate,
-    rung: int | None = None,
-    seeds: Sequence[int] | None = None,
-) -> None:
-    """Links a candidate to one evaluation per seed, queueing what is not there yet, within ``max_evaluations``.
+@dataclass(frozen=True)
+class Proposed:
+    """A candidate at one of a search's rungs, with some seeds."""
 
-    With the full recipe and the search's seeds unless others are given. The search's row is locked by the caller.
+    candidate: Candidate
+    rung: int
+    seeds: tuple[int, ...]
+
+
+def propose(session: Session, search: Search, candidate: Candidate) -> None:
+    """Proposes a candidate with the full recipe and the search's seeds; see ``propose_all``."""
+    rung = len(search.rungs)
+    propose_all(session, search, [Proposed(candidate, rung, seeds_at(search, rung))])
+
+
+def propose_all(session: Session, search: Search, wanted: Sequence[Proposed]) -> None:
+    """Links candidates to one evaluation per seed, queueing what is not there yet, within ``max_evaluations``.
+
+    The first come first. The search's row is locked by the caller.
     """
-    rung, left = len(search.rungs) if rung is None else rung, evaluations_left(session, search)
-    plans: dict[str, tuple[StagePlan, ...]] = {}
-    free: set[str] = set()
-    for seed in seeds_at(search, rung) if seeds is None else seeds:
-        stages = stages_at(search, candidate, rung, (seed,))
-        keys = keys_of(stages)
-        if ended_keys(session, keys) == keys:
-            free.add(stages[0].key)
-        elif left == 0:
-            continue
-        elif left is not None:
-            left -= 1
-        plans[stages[0].key] = stages
+    plans = {
+        stages[0].key: (each, stages)
+        for each in wanted
+        for stages in (stages_at(search, each.candidate, each.rung, (seed,)) for seed in each.seeds)
+    }
+    ended = ended_keys(session, (key for _, stages in plans.values() for key in keys_of(stages)))
+    free = {key for key, (_, stages) in plans.items() if keys_of(stages) <= ended}
+    left = evaluations_left(session, search)
+    paid = [key for key in plans if key not in free][:left]
+    plans = {key: plan for key, plan in plans.items() if key in free or key in paid}
     if not plans:
         return
-    _insert_missing(session, Evaluation, "float_key", [_evaluation_values(stages[0]) for stages in plans.values()])
-    query = select(Evaluation).where(Evaluation.float_key.in_(plans)).order_by(Evaluation.id)
-    if free != plans.keys():  # a posted search, which links many at once, links free ones only and waits for nobody
-        query = query.with_for_update().execution_options(populate_existing=True)
-    for evaluation in session.scalars(query).all():
-        stages, is_free = plans[evaluation.float_key], evaluation.float_key in free
-        _insert_missing(session, Stage, "key", [_stage_values(stage, evaluation.id) for stage in stages])
-        if not is_free and evaluation.status not in OPEN:
+    _insert_missing(session, Evaluation, "float_key", [_evaluation_values(stages[0]) for _, stages in plans.values()])
+    evaluations = _evaluations_of(session, plans, lock=bool(paid))
+    _insert_missing(
+        session,
+        Stage,
+        "key",
+        [_stage_values(stage, evaluations[key].id) for key, (_, stages) in plans.items() for stage in stages],
+    )
+    for key in paid:
+        evaluation = evaluations[key]
+        if evaluation.status not in OPEN:
             evaluation.status, evaluation.attempt, evaluation.fruitless_attempts = "queued", 0, 0
             evaluation.error = evaluation.ended_at = None
-        session.add(
-            Proposal(
-                candidate_id=candidate.id,
-                evaluation_id=evaluation.id,
-                search_id=search.id,
-                rung=rung,
-                free=is_free,
-            )
+    session.add_all(
+        Proposal(
+            candidate_id=each.candidate.id,
+            evaluation_id=evaluations[key].id,
+            search_id=search.id,
+            rung=each.rung,
+            free=key in free,
         )
+        for key, (each, _) in plans.items()
+    )
     session.flush()
-    rung_told = {"rung": rung} if search.rungs else {}
-    emit(session, [search], "candidate_proposed", architecture=candidate.architecture, **rung_told)
+    for each in dict.fromkeys(each for each, _ in plans.values()):
+        rung_told = {"rung": each.rung} if search.rungs else {}
+        emit(session, [search], "candidate_proposed", architecture=each.candidate.architecture, **rung_told)
+
+
+def _evaluations_of(session: Session, float_keys: Iterable[str], *, lock: bool) -> dict[str, Evaluation]:
+    """Evaluations by their keys. Locked where some are to be trained; a posted search, which links many at once, links
+    those alone whose results are there, and waits for nobody.
+    """
+    found: dict[str, Evaluation] = {}
+    keys = list(float_keys)
+    for start in range(0, len(keys), _CHUNK):
+        query = select(Evaluation).where(Evaluation.float_key.in_(keys[start : start + _CHUNK]))
+        if lock:
+            query = query.order_by(Evaluation.id).with_for_update().execution_options(populate_existing=True)
+        found.update((evaluation.float_key, evaluation) for evaluation in session.scalars(query))
+    return found
 
 
 def wants(search: Search, stage: Stage) -> bool:
@@ -148,8 +174,8 @@ def keys_of(stages: Iterable[StagePlan]) -> set[str]:
     return {stage.key for stage in stages}
 
 
-def seeds_at(search: Search, rung: int) -> list[int]:
-    return search.seeds if rung == len(search.rungs) else search.seeds[:1]
+def seeds_at(search: Search, rung: int) -> tuple[int, ...]:
+    return tuple(search.seeds if rung == len(search.rungs) else search.seeds[:1])
 
 
 def _rung_hashes(search: Search) -> list[str]:
@@ -190,6 +216,7 @@ def _insert_missing(
     session: Session, table: type[Evaluation | Stage], unique: str, rows: Sequence[dict[str, Any]]
 ) -> None:
     """Inserts rows whose unique value is not there yet, in its order, so that two inserts never wait for each other."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     ordered = sorted(rows, key=lambda row: str(row[unique]))
-    session.execute(insert(table).values(ordered).on_conflict_do_nothing(index_elements=[unique]))
+    for start in range(0, len(ordered), _CHUNK):
+        values = ordered[start : start + _CHUNK]
+        session.execute(insert_into(session, table).values(values).on_conflict_do_nothing(index_elements=[unique]))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, select, update
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, stored_task
 from qcore import Stage as StagePlan
 from searcher.counting import count
-from searcher.database import read_clock
+from searcher.database import database_now, insert_into
 from searcher.events import emit
-from searcher.leases import held, held_with_searches
+from searcher.leases import LeaseLost, held, held_with_searches
 from searcher.proposals import wants
 from searcher.searches import settle
 from searcher.tables import CurvePoint, Evaluation, Search, Stage
@@ -32,14 +33,25 @@ class OtherRelease(InvalidInput):
 
 @dataclass(frozen=True)
 class StageToTrain:
-    """A pending stage of a held evaluation."""
+    """A pending stage of a held evaluation, as its rows were when it was asked for."""
 
-    stage_id: int
-    plan: StagePlan
-    float_stage_id: int
-    float_status: str
-    """How the float stage stands: pending, done or diverged."""
-    float_network_digest: str | None
+    evaluation: Evaluation
+    stage: Stage
+    of_float: Stage
+    """The evaluation's float stage: pending, done or diverged."""
+
+    @property
+    def stage_id(self) -> int:
+        return self.stage.id
+
+    @cached_property
+    def plan(self) -> StagePlan:
+        """The training run.
+
+        Raises:
+            OtherRelease: when this release would train something else under the stage's key.
+        """
+        return plan_of(self.evaluation, self.stage)
 
 
 def start_evaluation(session: Session, lease: Lease) -> None:
@@ -61,7 +73,6 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
 
     Raises:
         LeaseLost: when the lease is not held any more.
-        OtherRelease: when this release would train something else under its key.
     """
     evaluation, searches = held_with_searches(session, lease)
     stages = stages_of_evaluation(session, evaluation.id)
@@ -76,8 +87,7 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
     search, own = next((search, own) for search, own in wished if own)
     order = ["float", *search.bit_widths]  # as the search gave them: the bit widths that rank come first
     stage = min(own, key=lambda stage: order.index(stage.bit_widths))
-    of_float = stages[0]
-    return StageToTrain(stage.id, plan_of(evaluation, stage), of_float.id, of_float.status, of_float.network_digest)
+    return StageToTrain(evaluation, stage, stages[0])
 
 
 def record_epoch(
@@ -95,20 +105,29 @@ def record_epoch(
     Raises:
         LeaseLost: when the lease is not held any more.
     """
-    evaluation, stage = held(session, lease), session.get_one(Stage, stage_id)
-    session.execute(delete(CurvePoint).where(CurvePoint.stage_id == stage_id, CurvePoint.epoch == epoch))
-    session.add(
-        CurvePoint(
-            stage_id=stage_id,
-            epoch=epoch,
-            train_loss=train_loss if math.isfinite(train_loss) else None,
-            validation_accuracy=validation_accuracy,
-            learning_rate=learning_rate,
-        )
+    behind = select(Stage.id).where(Stage.id == stage_id, Stage.epochs_done < epoch).exists()
+    held_one = session.execute(
+        update(Evaluation)
+        .where(Evaluation.id == lease.evaluation_id, Evaluation.lease_token == lease.token)
+        .values(fruitless_attempts=case((behind, 0), else_=Evaluation.fruitless_attempts))
+        .returning(Evaluation.id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    if held_one is None:
+        raise LeaseLost(lease.evaluation_id)
+    point = {
+        "train_loss": train_loss if math.isfinite(train_loss) else None,
+        "validation_accuracy": validation_accuracy,
+        "learning_rate": learning_rate,
+    }
+    session.execute(
+        insert_into(session, CurvePoint)
+        .values(stage_id=stage_id, epoch=epoch, **point)
+        .on_conflict_do_update(index_elements=["stage_id", "epoch"], set_=point)
     )
-    if epoch > stage.epochs_done:
-        evaluation.fruitless_attempts = 0
-    stage.epochs_done = epoch
+    session.execute(
+        update(Stage).where(Stage.id == stage_id).values(epochs_done=epoch).execution_options(synchronize_session=False)
+    )
 
 
 def accept_stage(
@@ -142,7 +161,7 @@ def accept_stage(
     stage.network_digest = network_digest
     stage.epochs_done = stage.epochs
     evaluation.fruitless_attempts = 0
-    stage.ended_at = read_clock(session)
+    stage.ended_at = database_now()
     emit(
         session,
         [search for search in searches if wants(search, stage)],
@@ -227,7 +246,7 @@ def _other_release(evaluation: Evaluation, reason: str) -> OtherRelease:
 def _end(session: Session, evaluation: Evaluation, searches: Sequence[Search], status: str, error: str | None) -> None:
     evaluation.status, evaluation.error = status, error
     evaluation.lease_token = evaluation.lease_ends = None
-    evaluation.ended_at = read_clock(session)
+    evaluation.ended_at = database_now()
     emit(
         session,
         searches,

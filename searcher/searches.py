@@ -16,10 +16,11 @@ from searcher.events import emit, lock_searches
 from searcher.idempotency import bind_name, take_name
 from searcher.planning import mean_accuracy
 from searcher.proposals import (
+    Proposed,
     ended_keys,
     has_open_proposals,
     keys_of,
-    propose,
+    propose_all,
     seeds_at,
     stages_at,
     wanted_evaluations,
@@ -109,9 +110,8 @@ def create_search(
     session.flush()
     emit(session, [search], "search_created", candidates=len(candidates))
     ended = ended_keys(session, set().union(*(keys for _, _, keys in wanted)))
-    for candidate, rung, keys in wanted:
-        if keys <= ended:
-            propose(session, search, candidate, rung)
+    there = [(candidate, rung) for candidate, rung, keys in wanted if keys <= ended]
+    propose_all(session, search, [Proposed(candidate, rung, seeds_at(search, rung)) for candidate, rung in there])
     settle(session, search)
     return search
 

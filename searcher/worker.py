@@ -7,6 +7,7 @@ first evaluation.
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 import threading
 import time
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PROPOSED_AHEAD = 8
-"""One evaluation is proposed ahead for so many workers: asking takes the longer the more is known, and in a pool of
-dozens somebody is always waiting. A small pool asks late, when its sampler knows most.
+_LARGE_POOL = 8
+"""Workers from which on evaluations are proposed ahead, one for every four: asking takes the longer the more is known,
+and in a pool of dozens somebody is always waiting. A small pool asks late, when its sampler knows most.
 """
+_PROPOSED_AT_ONCE = 16
+"""At most: the first of them need not wait for the last."""
+_LOOKS_A_SECOND = 64
+"""Of a whole pool that finds nothing to do, at most."""
 
 
 class Worker:
@@ -60,6 +65,10 @@ class Worker:
         self._executor: Executor | None = None
         self._awaited: set[tuple[str, str]] = set()
         """Names and versions of tasks whose data may yet come to be here."""
+        self._pool = 1
+        """How many workers there are, as of the last round."""
+        self._next_round = 0.0
+        self._asking = threading.Thread()
 
     def stop(self) -> None:
         """Asks the worker to end: it finishes the epoch it is in and hands its evaluation back."""
@@ -82,7 +91,9 @@ class Worker:
                 log.warning("the database does not answer: %s", error)
                 busy = False
             if not busy:
-                self._stopping.wait(self._settings.poll_seconds)
+                self._stopping.wait(self._pause())
+        if self._asking.is_alive():
+            self._asking.join()
         try:
             with self._database.write() as session:
                 workers.end(session, self.id)
@@ -102,20 +113,57 @@ class Worker:
 
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
-        end_at_limits(self._database)
+        self._make_round()
         with self._database.write() as session:
-            leases.bury_lost(session)
             lease = leases.claim(session, self.id, self._settings.lease_seconds)
+            if lease is not None:
+                workers.beat(session, self.id, lease.evaluation_id)
         if lease is None:
-            return propose_next(self._database, count=self._appetite(), worker_id=self.id)
+            with self._database.read() as session:
+                _, idle = workers.count_live(session)
+            return self._propose(max(1, idle) + self._ahead())
+        self._ask_ahead()
         self._run_claimed(lease)
         return True
 
-    def _appetite(self) -> int:
-        """How many evaluations to propose at once: one for each idle worker, and in large pools some ahead."""
-        with self._database.read() as session:
-            live, idle = workers.count_live(session)
-        return max(1, idle + live // _PROPOSED_AHEAD)
+    def _propose(self, count: int) -> bool:
+        return propose_next(self._database, count=min(count, _PROPOSED_AT_ONCE), worker_id=self.id)
+
+    def _make_round(self) -> None:
+        """Does what some worker has to do from time to time, each in its turn: the more there are, the less often."""
+        if time.monotonic() < self._next_round:
+            return
+        end_at_limits(self._database)
+        with self._database.write() as session:
+            leases.bury_lost(session)
+            self._pool, _ = workers.count_live(session)
+        self._next_round = time.monotonic() + min(
+            self._settings.poll_seconds * self._pool, self._settings.lease_seconds / 3
+        )
+
+    def _ahead(self) -> int:
+        """How many evaluations are to wait for a worker, rather than a worker for them."""
+        return self._pool // 4 if self._pool >= _LARGE_POOL else 0
+
+    def _ask_ahead(self) -> None:
+        """Sees to what is to wait for workers, beside the training: a sampler may take its time."""
+        if self._ahead() and not self._asking.is_alive():
+            self._asking = threading.Thread(target=self._propose_ahead, name="asking", daemon=True)
+            self._asking.start()
+
+    def _propose_ahead(self) -> None:
+        wanted = self._ahead()
+        try:
+            with self._database.read() as session:
+                missing = wanted - leases.count_claimable(session, "optuna", wanted)
+            if 2 * missing >= wanted:
+                self._propose(missing)
+        except SQLAlchemyError as error:
+            log.warning("the database does not answer: %s", error)
+
+    def _pause(self) -> float:
+        """Seconds to the next look for work; drawn, so that those who began together do not go on together."""
+        return random.uniform(0.5, 1.5) * max(self._settings.poll_seconds, self._pool / _LOOKS_A_SECOND)  # noqa: S311
 
     def _run_claimed(self, lease: Lease) -> None:
         try:
@@ -204,7 +252,7 @@ class _LeaseKeeper(threading.Thread):
         self._ended, self._lost = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended.wait(self._interval_seconds):
             try:
                 self._renew()
             except LeaseLost:
@@ -212,7 +260,6 @@ class _LeaseKeeper(threading.Thread):
                 return
             except SQLAlchemyError as error:
                 log.warning("evaluation %d: lease not renewed: %s", self._lease.evaluation_id, error)
-            self._ended.wait(self._interval_seconds)
 
     def check(self) -> None:
         """Raises LeaseLost once a renewal was refused."""

@@ -205,8 +205,11 @@ def test_a_stage_that_this_release_would_train_otherwise_is_refused(
     with database.write() as session:
         of_stage = table.id == (stage.id if table is Stage else lease.evaluation_id)
         session.execute(update(table).where(of_stage).values(values))
-    with pytest.raises(OtherRelease, match="is not what this release trains") as refused, database.write() as session:
-        results.next_stage(session, lease)
+    with database.write() as session:
+        following = results.next_stage(session, lease)
+    assert following is not None
+    with pytest.raises(OtherRelease, match="is not what this release trains") as refused:
+        _ = following.plan
     assert "run the same release" in refused.value.remedy
 
 

@@ -92,7 +92,7 @@ def worker_process(
 
 
 def log_epochs(database: Database) -> None:
-    """Lets the database note every curve point that is inserted, with the attempt that inserted it."""
+    """Lets the database note every curve point that is written, with the attempt that wrote it."""
     noted = (
         "INSERT INTO noted (stage_id, epoch, attempt) SELECT NEW.stage_id, NEW.epoch, evaluations.attempt "
         "FROM stages JOIN evaluations ON evaluations.id = stages.evaluation_id WHERE stages.id = NEW.stage_id;"
@@ -100,13 +100,16 @@ def log_epochs(database: Database) -> None:
     if database.embedded:
         statements = [
             "CREATE TABLE noted (id INTEGER PRIMARY KEY, stage_id INTEGER, epoch INTEGER, attempt INTEGER)",
-            f"CREATE TRIGGER note AFTER INSERT ON curve_points BEGIN {noted} END",
+            *(
+                f"CREATE TRIGGER on_{each} AFTER {each} ON curve_points BEGIN {noted} END"
+                for each in ("INSERT", "UPDATE")
+            ),
         ]
     else:
         statements = [
             "CREATE TABLE noted (id SERIAL PRIMARY KEY, stage_id BIGINT, epoch INTEGER, attempt INTEGER)",
             f"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {noted} RETURN NEW; END $$",
-            "CREATE TRIGGER note AFTER INSERT ON curve_points FOR EACH ROW EXECUTE FUNCTION note()",
+            "CREATE TRIGGER note AFTER INSERT OR UPDATE ON curve_points FOR EACH ROW EXECUTE FUNCTION note()",
         ]
     with database.write() as session:
         for statement in statements:
