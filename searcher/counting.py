@@ -11,9 +11,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from qcore import InvalidInput, Recipe, stored_task
+from searcher.database import insert_into
 from searcher.ended_stages import ENDED, ended_stages, of_recipe
 from searcher.standings import by_seed, standing_of
 from searcher.tables import Evaluation, Leaderboard, Stage, StoredStanding
@@ -43,8 +43,10 @@ class Ranked(NamedTuple):
 
 def count(session: Session, stages: Iterable[Stage]) -> None:
     """Brings the standings that ended stages take part in up to date: a float one, in all of its evaluation's."""
-    session.flush()
     found = list(stages)
+    for stage in found:
+        stage.counted = True
+    session.flush()
     evaluations = [stage.evaluation_id for stage in found if stage.retraining_recipe_hash is None]
     retrained = [stage.id for stage in found if stage.retraining_recipe_hash is not None]
     query = (
@@ -56,13 +58,11 @@ def count(session: Session, stages: Iterable[Stage]) -> None:
         .where(Stage.status.in_(ENDED), Stage.retraining_recipe_hash.is_not(None))
     )
     standings: dict[tuple[Ranked, str], Any] = {}
-    for condition in (Stage.id.in_(retrained), Stage.evaluation_id.in_(evaluations)):
-        for *own, architecture, recipe in session.execute(query.where(condition)):
+    for column, ids in ((Stage.id, retrained), (Stage.evaluation_id, evaluations)):
+        for *own, architecture, recipe in session.execute(query.where(column.in_(ids))) if ids else ():
             standings[Ranked(*own), architecture] = recipe
     for ranked, architecture in sorted(standings):
         _keep(session, ranked, architecture, standings[ranked, architecture])
-    for stage in found:
-        stage.counted = True
 
 
 def count_uncounted(session: Session, most: int = _BATCH) -> int:
@@ -97,9 +97,8 @@ def _keep(session: Session, ranked: Ranked, architecture: str, recipe: Any) -> N
         log.warning("%s on %s is on no leaderboard: %s", architecture, ranked.task, error)
         return
     values = asdict(standing) | {"leaderboard_id": leaderboard, "revision": revision}
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     session.execute(
-        insert(StoredStanding)
+        insert_into(session, StoredStanding)
         .values(values)
         .on_conflict_do_update(index_elements=["leaderboard_id", "architecture"], set_=values)
     )
@@ -117,7 +116,6 @@ def _locked(session: Session, ranked: Ranked) -> tuple[int, int]:
     )
     found = session.execute(raised).one_or_none()
     if found is None:
-        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-        session.execute(insert(Leaderboard).values(**values, revision=0).on_conflict_do_nothing())
+        session.execute(insert_into(session, Leaderboard).values(**values, revision=0).on_conflict_do_nothing())
         found = session.execute(raised).one()
     return found.id, found.revision

@@ -75,7 +75,7 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
         LeaseLost: when the lease is not held any more.
     """
     evaluation, searches = held_with_searches(session, lease)
-    stages = stages_of_evaluation(session, evaluation.id)
+    stages = _stages(session, evaluation)
     pending = [stage for stage in stages if stage.status == "pending"]
     wished = [(search, [stage for stage in pending if wants(search, stage)]) for search in searches]
     if not any(own for _, own in wished):
@@ -151,8 +151,7 @@ def accept_stage(
         LeaseLost: when the lease is not held any more.
     """
     evaluation, searches = held_with_searches(session, lease)
-    stage = session.get_one(Stage, stage_id)
-    assert stage.evaluation_id == evaluation.id
+    stage = next(stage for stage in _stages(session, evaluation) if stage.id == stage_id)
     if stage.status != "pending":
         return
     stage.status = status
@@ -202,6 +201,14 @@ def stages_of_evaluation(session: Session, evaluation_id: int) -> list[Stage]:
     """An evaluation's stages, the float one first."""
     query = select(Stage).where(Stage.evaluation_id == evaluation_id).order_by(Stage.bit_widths != "float", Stage.id)
     return list(session.scalars(query))
+
+
+def _stages(session: Session, evaluation: Evaluation) -> list[Stage]:
+    """Of a held evaluation: nobody else adds to them or changes them in this transaction, and so they are read once."""
+    if evaluation not in session.info:
+        session.info[evaluation] = stages_of_evaluation(session, evaluation.id)
+    found: list[Stage] = session.info[evaluation]
+    return found
 
 
 def curve_of(session: Session, stage_id: int) -> list[CurvePoint]:
