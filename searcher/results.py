@@ -219,6 +219,18 @@ def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
     return session.get(Evaluation, evaluation_id)
 
 
+def evaluations_alike(session: Session, evaluation: Evaluation) -> list[Evaluation]:
+    """All evaluations that differ from one in nothing but the seed, and that one, by seed."""
+    query = select(Evaluation).where(
+        Evaluation.task == evaluation.task,
+        Evaluation.task_version == evaluation.task_version,
+        Evaluation.numerics_version == evaluation.numerics_version,
+        Evaluation.float_recipe_hash == evaluation.float_recipe_hash,
+        Evaluation.architecture == evaluation.architecture,
+    )
+    return list(session.scalars(query.order_by(Evaluation.seed)))
+
+
 def plan_of(evaluation: Evaluation, stage: Stage) -> StagePlan:
     """The training run that a stored stage stands for.
 

@@ -15,8 +15,6 @@ from service.access.headers import SecurityHeaders
 from service.access.holders import Holders
 from service.body_limit import MOST_BODY_BYTES, BodyLimit
 from service.feed import Feed
-from service.metrics import Metrics
-from service.observation import Observation
 from service.routes import (
     api_page,
     charts,
@@ -25,7 +23,7 @@ from service.routes import (
     events,
     health,
     leaderboard,
-    metrics,
+    measurements,
     networks,
     pages,
     plotly,
@@ -58,15 +56,14 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     )
     app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
     app.state.boards = Boards()
-    app.state.metrics = Metrics(database)
     problems.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
     holders = Holders(database, settings.requests_per_minute, settings.refused_keys_per_minute)
     app.state.holders = holders
     app.add_middleware(Guard, database=database, holders=holders, on_loopback=on_loopback)
-    rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health, metrics)
-    for resource in (*rest, pages, charts, plotly, api_page, sign_in):
+    rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health)
+    for resource in (*rest, pages, charts, measurements, plotly, api_page, sign_in):
         app.include_router(resource.router)
     app.mount("/static/swagger", StaticFiles(directory=api_page.SWAGGER_FOLDER), name="swagger")
     app.mount("/static", rendering.OwnFiles(directory=rendering.FOLDER / "static"), name="static")
@@ -75,5 +72,4 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
 
 class _App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
-        # Outside of what answers where a route fails.
-        return Observation(SecurityHeaders(super().build_middleware_stack()), self.state.metrics)
+        return SecurityHeaders(super().build_middleware_stack())  # outside of what answers where a route fails

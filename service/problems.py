@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 
 from qcore import InvalidInput
 from searcher.allowances import BeyondAllowance, TooManyRunning
-from searcher.log_context import log_context
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -135,8 +134,7 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    under = log_context().get("request_id", "")
-    detail = f"This is a fault of the server; its log says more, of request {under}. Nothing was stored."
+    detail = "This is a fault of the server; its log says more. Nothing was stored."
     return respond(Problem(title="Internal Server Error", status=500, detail=detail))
 
 

@@ -22,7 +22,7 @@ def reproducing_command(
 ) -> str:
     """For a shell. On the device and with the threads that ``provenance`` names, it gives the same, bit for bit."""
     words = ["quantrank", "evaluate", architecture, "--task", task.name, "--bit-widths", ",".join(bit_widths)]
-    words += ["--recipe", json.dumps({"name": task.recipe_base(recipe).name, **_nested(task.recipe_changes(recipe))})]
+    words += ["--recipe", recipe_text(task, recipe)]
     if provenance.get("threads", 1) != 1:
         words += ["--threads", str(provenance["threads"])]
     if not str(provenance.get("device", "cpu")).startswith("cpu"):
@@ -30,6 +30,11 @@ def reproducing_command(
     if len(seeds) == 1:
         return shlex.join([*words, "--seed", str(seeds[0])])
     return f"for seed in {' '.join(map(str, seeds))}; do {shlex.join(words)} --seed $seed; done"
+
+
+def recipe_text(task: Task, recipe: Recipe) -> str:
+    """What ``--recipe`` and the leaderboard's ``recipe`` take for it: overrides of a recipe of the task."""
+    return json.dumps({"name": task.recipe_base(recipe).name, **_nested(task.recipe_changes(recipe))})
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:

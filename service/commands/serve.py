@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,7 +19,6 @@ from service.access.addresses import is_loopback
 from service.access.bootstrap import admit_bootstrap_key
 from service.app import create_app
 from service.commands.worker import stop_with_parent
-from service.logs import start_logging
 from service.settings import load_settings
 from service.supervisor import Supervisor
 
@@ -35,8 +35,9 @@ _STOP_SECONDS = 10.0
 
 def run(arguments: Namespace) -> int:
     """Serves until SIGTERM or SIGINT, with worker processes beside the API."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load_settings(arguments.device)
-    start_logging("serve", settings.log)
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
     if arguments.workers:  # better refused now than by every one of them
@@ -69,7 +70,7 @@ def run(arguments: Namespace) -> int:
 
     app = create_app(settings, database, on_loopback=on_loopback)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, log_config=None, server_header=False, timeout_graceful_shutdown=2
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
     )
     server = _Server(config, ready, leaving=app.state.feed.close)
     # Uvicorn takes these over while it runs and raises them again when it has shut down, for the handlers it found

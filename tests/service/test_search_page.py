@@ -35,8 +35,8 @@ def test_the_address_says_which_rows_are_shown_in_which_order(client: TestClient
     expected = {
         "": [0, 2, 1, 3],  # of equal accuracies the smaller network comes first
         "?sort=-rank": [3, 2, 1, 0],
-        "?sort=float": [3, 1, 0, 2],
-        "?sort=-float": [2, 0, 1, 3],
+        "?sort=-float": [3, 1, 0, 2],
+        "?sort=float": [2, 0, 1, 3],
         "?block=basic": [0, 1],
         "?block=basic&block=preact&name=l14": [3],
         "?max_parameters=3000&sort=parameters": [0, 2],
@@ -65,7 +65,7 @@ def test_what_is_sorted_and_filtered_by_stays_in_the_tables_links(client: TestCl
     page = client.get(f"{path}?sort=parameters&block=basic").text
 
     assert 'aria-sort="ascending"><a href="?sort=-parameters&amp;block=basic"' in page
-    assert 'href="?sort=float&amp;block=basic"' in page
+    assert 'href="?sort=-float&amp;block=basic"' in page
     assert 'value="basic" checked' in page
 
 

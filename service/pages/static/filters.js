@@ -25,8 +25,9 @@ export function watchFilters() {
       }
       goTo(address);
     };
-    form.addEventListener("input", () => {
+    form.addEventListener("input", (event) => {
       clearTimeout(planned);
+      if (event.target.hasAttribute("data-reloads")) return location.assign(`?${event.target.name}=${encodeURIComponent(event.target.value)}`);
       planned = setTimeout(apply, PAUSE);
     });
     form.addEventListener("submit", (event) => {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from service.routes.pages.table_query import TableQuery
     from service.schemas.leaderboards import EntryView, LeaderboardView
@@ -28,10 +28,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Heading:
-    """A column's heading: a link that sorts by it."""
+    """A column's heading."""
 
     column: Column
-    address: str
+    address: str | None
+    """Of the page sorted by it, or sorted by it the other way round; None where it cannot be."""
     direction: str | None
     """As ARIA has it, if the table is sorted by it."""
 
@@ -40,19 +41,10 @@ class Heading:
 class Table:
     """A leaderboard's rows as they are shown."""
 
-    query: TableQuery
     headings: tuple[Heading, ...]
     rows: Sequence[EntryView]
-    found: int
-    """How many pass the filters."""
-    blocks: tuple[str, ...]
-    """All that the leaderboard has."""
     tied: frozenset[int]
     """Ranks that several entries share."""
-
-    @property
-    def hidden(self) -> int:
-        return self.found - len(self.rows)
 
 
 def columns(bit_widths: Sequence[str]) -> tuple[Column, ...]:
@@ -77,32 +69,48 @@ def columns(bit_widths: Sequence[str]) -> tuple[Column, ...]:
     )
 
 
-def table_of(leaderboard: LeaderboardView, query: TableQuery) -> Table:
-    """The rows that pass the filters, in the order asked for; those without the value come last either way."""
+def headings(
+    known: Sequence[Column], sort: str, keys: Mapping[str, str], address: Callable[[str], str]
+) -> tuple[Heading, ...]:
+    """Of a table that is sorted by ``sort``: a key, downwards with a minus before it.
+
+    ``keys`` has the sort keys of the columns that have one, ``address`` the page sorted by one.
+    """
+    found = []
+    for column in known:
+        key = keys.get(column.key)
+        if key is None:
+            found.append(Heading(column, None, None))
+        elif key == sort.removeprefix("-"):
+            is_downwards = sort.startswith("-")
+            turned = key if is_downwards else f"-{key}"
+            found.append(Heading(column, address(turned), "descending" if is_downwards else "ascending"))
+        else:
+            found.append(Heading(column, address(f"-{key}" if column.best_first else key), None))
+    return tuple(found)
+
+
+def tied_ranks(leaderboard: LeaderboardView) -> frozenset[int]:
+    """Ranks that several of the entries share."""
+    counts = Counter(entry.rank for entry in leaderboard.entries if not entry.diverged)
+    return frozenset(rank for rank, count in counts.items() if count > 1)
+
+
+def table_of(leaderboard: LeaderboardView, query: TableQuery) -> tuple[Table, int]:
+    """The rows of a whole leaderboard that pass the filters, in the order asked for, and how many there are of them.
+
+    Those without the value that they are sorted by come last either way.
+    """
     known = columns(leaderboard.bit_widths)
-    key = query.sort.removeprefix("-")
-    chosen = next((column for column in known if column.key == key), known[0])
-    upwards = chosen.best_first == query.sort.startswith("-")
+    chosen = next((column for column in known if column.key == query.sort.removeprefix("-")), known[0])
     found = [entry for entry in leaderboard.entries if _passes(entry, query)]
     having = [entry for entry in found if chosen.value(entry) is not None]
-    having.sort(key=chosen.value, reverse=not upwards)  # type: ignore[arg-type]  # a column's values are alike
+    is_downwards = query.sort.startswith("-")
+    having.sort(key=chosen.value, reverse=is_downwards)  # type: ignore[arg-type]  # a column's values are alike
     ordered = having + [entry for entry in found if chosen.value(entry) is None]
-    ranks = [entry.rank for entry in leaderboard.entries]
-    return Table(
-        query=query,
-        headings=tuple(_heading(column, query, chosen, upwards=upwards) for column in known),
-        rows=ordered[: query.rows],
-        found=len(found),
-        blocks=tuple(sorted({entry.block for entry in leaderboard.entries})),
-        tied=frozenset(rank for rank, following in pairwise(ranks) if rank == following),
-    )
-
-
-def _heading(column: Column, query: TableQuery, chosen: Column, *, upwards: bool) -> Heading:
-    if column != chosen:
-        return Heading(column, query.address(sort=column.key), None)
-    turned = column.key if query.sort.startswith("-") else f"-{column.key}"
-    return Heading(column, query.address(sort=turned), "ascending" if upwards else "descending")
+    keys = {column.key: column.key for column in known}
+    shown = headings(known, query.sort, keys, lambda sort: query.address(sort=sort))
+    return Table(shown, ordered[: query.rows], tied_ranks(leaderboard)), len(found)
 
 
 def _passes(entry: EntryView, query: TableQuery) -> bool:

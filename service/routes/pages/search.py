@@ -1,17 +1,20 @@
 """One search: how far it is, its leaderboard, and charts of it."""
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
-from qcore import stored_task
+from qcore import Task, stored_task
 from searcher.events import latest_event
 from searcher.leaderboard import leaderboard_of_search
 from searcher.progress import candidates_of, progress
 from searcher.situation import search_recipe
+from searcher.tables import Search
 from searcher.workers import count_live
 from service.dependencies import CallerOf, ExistingSearch, Reading
+from service.reproduction import recipe_text
 from service.routes import plotly
 from service.routes.pages.heat_map import SHADES, heat_maps
 from service.routes.pages.leaderboard_table import table_of
@@ -39,13 +42,17 @@ def search_page(
     maps = heat_maps(
         candidates_of(session, search), accuracies, frozenset(each.architecture for each in entries if each.diverged)
     )
+    table, found = table_of(leaderboard, query)
     return render(
         request,
         "search.html",
         search=SearchView.of(search, progress(session, search)),
         leaderboard=leaderboard,
         by_name={entry.architecture: entry for entry in leaderboard.entries},
-        table=table_of(leaderboard, query),
+        everywhere=f"/ui/leaderboard?{urlencode(_on_all_searches(search, task))}",
+        query=query,
+        table=table,
+        found=found,
         filter_blocks=list(dict.fromkeys(each.block for each in maps)),
         maps=maps,
         shades=SHADES,
@@ -56,3 +63,9 @@ def search_page(
         plotly=plotly.PATH,
         seen=seen,
     )
+
+
+def _on_all_searches(search: Search, task: Task) -> dict[str, str]:
+    """What the leaderboard of all searches is asked for this one's task, recipe and bit widths."""
+    recipe = recipe_text(task, search_recipe(search))
+    return {"task": search.task, "recipe": recipe, "bit_widths": ",".join(search.bit_widths)}

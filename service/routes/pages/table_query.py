@@ -16,7 +16,7 @@ class TableQuery:
     """A route's query parameters."""
 
     sort: Annotated[str, Query(max_length=32)] = "rank"
-    """A column's key, with a minus before it for the other direction than its own."""
+    """A column's key, with a minus before it downwards."""
     block: Annotated[tuple[str, ...], Query(max_length=32)] = ()
     name: Annotated[str, Query(max_length=64)] = ""
     max_parameters: Annotated[str, Query(max_length=20)] = ""

@@ -1,0 +1,3 @@
+import { watchFilters } from "./filters.js";
+
+watchFilters();
