@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 
 _INHERITED = ("HOME", "LANG", "PYTHONPATH", "COVERAGE_PROCESS_START")
-_LOOK_SECONDS, _STOP_SECONDS = 0.2, 60.0
+_LOOK_SECONDS, _STOP_SECONDS = 0.2, 120.0
 
 
 def compose_file() -> dict[str, Any]:
@@ -280,10 +281,12 @@ class _Postgres:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    """One that nobody listens on, and that no outgoing connection is given before the service takes it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def _seconds(duration: str) -> float:
