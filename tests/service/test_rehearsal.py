@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
-from rehearsal import Rehearsal, documented
+from rehearsal import CHECKOUT, Rehearsal, documented
 
 EPOCH = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
 SEARCH = {
@@ -53,6 +55,10 @@ def test_the_pool_starts_searches_and_stops_cleanly(tmp_path: Path) -> None:
         http.headers["authorization"] = f"Bearer {rehearsal.secret('bootstrap_key')}"
         assert run_a_search(http) == ["basic-L8-D3", "basic-L8-D4"]
         wait_for_workers(http, 2)
+        told = re.findall(r"\bquantrank_\w+", (CHECKOUT / "docs/operations.md").read_text())
+        assert [name for name in told if f"\n{name}" not in http.get("/metrics").text] == []
+    assert told
+    assert {line["level"] for line in map(json.loads, rehearsal.log("worker").splitlines())} == {"info"}
     assert ended == {"worker": [0, 0], "api": [0], "migrate": [0], "postgres": [0]}, rehearsal.log("worker")
     assert len(list((tmp_path / "data/artifacts/networks").rglob("*.safetensors"))) == 4
 
