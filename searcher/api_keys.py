@@ -32,6 +32,11 @@ def find_key(session: Session, digest: str) -> ApiKey | None:
     return session.scalars(select(ApiKey).where(ApiKey.digest == digest)).one_or_none()
 
 
+def get_key(session: Session, key_id: int) -> ApiKey | None:
+    """The key of an id, revoked or not."""
+    return session.get(ApiKey, key_id)
+
+
 def list_keys(session: Session) -> list[ApiKey]:
     """All keys, revoked ones too, in the order they were made."""
     return list(session.scalars(select(ApiKey).order_by(ApiKey.id)))

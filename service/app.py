@@ -53,6 +53,7 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
         responses=problems.PROBLEM_RESPONSES,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever host the request names
     )
     app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
     app.state.boards = Boards()

@@ -12,6 +12,7 @@ from searcher.database import Database
 from searcher.searches import get_search
 from searcher.tables import Search
 from service.access.caller import Caller
+from service.access.holders import Holders
 from service.problems import Forbidden, NotFound
 from service.settings import Settings
 
@@ -31,6 +32,11 @@ def get_boards(request: Request) -> Boards:
 def get_settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
+
+
+def get_holders(request: Request) -> Holders:
+    holders: Holders = request.app.state.holders
+    return holders
 
 
 def get_caller(request: Request) -> Caller:

@@ -24,7 +24,7 @@ from searcher.progress import progress
 from searcher.searches import searches_by_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -103,7 +103,7 @@ class Feed:
         for channel in self._channels.values():
             channel.tell()
 
-    async def happenings(self, search_id: int, seen: int) -> AsyncIterator[Happening | str]:
+    async def happenings(self, search_id: int, seen: int) -> AsyncGenerator[Happening | str]:
         """A search's events after one of them, and its progress (JSON) before them whenever it has changed.
 
         Ends with the search. An event that is later than any stands for none: it was another search's.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_VALUE_CHARACTERS = 200
+_MOST_ERRORS = 20
 _ALLOWANCES = {
     BeyondAllowance: (403, "This key may not ask for so much"),
     TooManyRunning: (429, "Too many searches are running"),
@@ -121,7 +122,8 @@ async def _invalid_input(_request: Request, error: Exception) -> Response:
 
 async def _invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return respond(_unprocessable([_field_problem(each) for each in error.errors()]))
+    # An answer is no longer than a page, however much of a request is wrong.
+    return respond(_unprocessable([_field_problem(each) for each in error.errors()[:_MOST_ERRORS]]))
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

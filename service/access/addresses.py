@@ -48,4 +48,7 @@ def _is_said_to_be_of_this_site(headers: Mapping[str, str]) -> bool | None:
     if fetch_site is not None:
         return fetch_site == "same-origin"
     origin = headers.get("origin")
-    return None if origin is None else origin.partition("://")[2] == headers.get("host")
+    if origin is None:
+        return None
+    site = origin.partition("://")[2]  # nothing of "null", which stands for a page that is of no site
+    return site != "" and site == headers.get("host")

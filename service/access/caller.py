@@ -15,8 +15,13 @@ class Caller:
     role: Role
     key_id: int | None
     """None without a key."""
-    signed_in: bool = False
-    """Whether it is a browser that signed in with the key, and sends a cookie by itself, whoever has it ask."""
+    sign_in: str | None = None
+    """What the sign-in of a browser is found by: it sends a cookie by itself, whoever has it ask."""
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether it is a browser that signed in with the key."""
+        return self.sign_in is not None
 
     def may_change(self, posted_by: int | None) -> bool:
         """Whether a search that was posted with that key, or without one, is theirs to change."""

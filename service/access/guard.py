@@ -14,13 +14,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from searcher.api_keys import note_use
-from searcher.sign_ins import find_signed_in
 from service.access.addresses import host_of, is_loopback, is_of_another_site, is_of_this_site
 from service.access.caller import THIS_HOST, Caller
 from service.access.cookies import digest_in_cookie
 from service.access.refusal import CHALLENGE, KEY_REMEDY, Refusal
 from service.access.return_paths import SIGN_IN_PATH, sign_in_path
-from service.access.roles import Role, changes_something, needed_role
+from service.access.roles import changes_something, needed_role
 from service.problems import respond
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ class Guard:
             detail = "A page of another site asked for this; use the pages of this server"
             raise Refusal(403, "Asked by another site", detail)
         caller = self._identified(request)
-        if caller.key_id is not None:
-            self._holders.count_request(caller.key_id, caller.name)
+        self._holders.count_request(caller)
         if caller.signed_in and changes and not is_of_this_site(request.headers):
             detail = "Nothing says that a page of this server asked; send the key itself as `Authorization: Bearer KEY`"
             raise Refusal(403, "Asked by no page of this server", detail)
@@ -94,12 +92,11 @@ class Guard:
             scheme, _, key = given.partition(" ")
             if scheme.lower() != "bearer":
                 raise _key_needed(f"The authorization is not of the form `Bearer KEY`; {KEY_REMEDY}")
-            found = self._holders.holder(key.strip(), request.client.host if request.client else "")
-            return Caller(found.name, Role(found.role), found.id)
+            return self._holders.holder(key.strip(), request.client.host if request.client else "")
         if self._is_of_this_host(request):
             return THIS_HOST
         digest = digest_in_cookie(request)
-        if digest is not None and (signed_in := self._signed_in(digest)) is not None:
+        if digest is not None and (signed_in := self._holders.signed_in(digest)) is not None:
             return signed_in
         if self._on_loopback:
             detail = (
@@ -109,11 +106,6 @@ class Guard:
         else:
             detail = f"This server is reachable from other hosts and answers to keys only; {KEY_REMEDY}"
         raise _key_needed(detail)
-
-    def _signed_in(self, digest: str) -> Caller | None:
-        with self._database.read() as session:
-            key = find_signed_in(session, digest)
-        return None if key is None else Caller(key.name, Role(key.role), key.id, signed_in=True)
 
     async def _note_use(self, key_id: int) -> None:
         now = time.monotonic()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from searcher.api_keys import find_key
+from searcher.api_keys import find_key, get_key
+from searcher.sign_ins import find_signed_in
+from service.access.caller import Caller
 from service.access.rates import Rate, network_of, retry_after
 from service.access.refusal import CHALLENGE, KEY_REMEDY, Refusal
+from service.access.roles import Role
 from service.access.secrets import digest_of
 
 if TYPE_CHECKING:
     from searcher.database import Database
-    from searcher.tables import ApiKey
 
 _MOST_REMEMBERED = 10_000
 
@@ -25,8 +27,8 @@ class Holders:
         self._let_in: set[tuple[str, int]] = set()
         """From where which key came. What goes wrong beside them, behind one address, does not shut them out."""
 
-    def holder(self, key: str, address: str) -> ApiKey:
-        """The row of a key that lets somebody in.
+    def holder(self, key: str, address: str) -> Caller:
+        """Whom a key lets in.
 
         Raises:
             Refusal: when it does not, or when too many from that address did not.
@@ -47,15 +49,31 @@ class Holders:
         if len(self._let_in) >= _MOST_REMEMBERED:
             self._let_in.clear()
         self._let_in.add((network, accepted.id))
-        return accepted
+        return Caller(accepted.name, Role(accepted.role), accepted.id)
 
-    def count_request(self, key_id: int, name: str) -> None:
+    def signed_in(self, digest: str) -> Caller | None:
+        """Whom a browser's sign-in lets in, if it still does."""
+        with self._database.read() as session:
+            key = find_signed_in(session, digest)
+        return None if key is None else Caller(key.name, Role(key.role), key.id, digest)
+
+    def are_let_in(self, caller: Caller) -> bool:
+        """Whether somebody who was let in would be now: their key may have been revoked, or they signed out."""
+        if caller.sign_in is not None:
+            return self.signed_in(caller.sign_in) is not None
+        if caller.key_id is None:
+            return True
+        with self._database.read() as session:
+            key = get_key(session, caller.key_id)
+        return key is not None and key.revoked_at is None
+
+    def count_request(self, caller: Caller) -> None:
         """Counts a request of a key.
 
         Raises:
             Refusal: when it has asked as often as it may.
         """
-        wait = self._requests.take(key_id)
+        wait = 0.0 if caller.key_id is None else self._requests.take(caller.key_id)
         if wait:
-            detail = f"The key {name!r} has asked as often as a key may; ask again in a moment, and less often"
+            detail = f"The key {caller.name!r} has asked as often as a key may; ask again in a moment, and less often"
             raise Refusal(429, "Too many requests", detail, retry_after(wait))

@@ -19,6 +19,7 @@ from service.access.addresses import is_loopback
 from service.access.bootstrap import admit_bootstrap_key
 from service.app import create_app
 from service.commands.worker import stop_with_parent
+from service.patience import ImpatientProtocol
 from service.settings import load_settings
 from service.supervisor import Supervisor
 
@@ -70,7 +71,13 @@ def run(arguments: Namespace) -> int:
 
     app = create_app(settings, database, on_loopback=on_loopback)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        app,
+        http=ImpatientProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
     )
     server = _Server(config, ready, leaving=app.state.feed.close)
     # Uvicorn takes these over while it runs and raises them again when it has shut down, for the handlers it found

@@ -1,17 +1,24 @@
 """Server-sent events of a search: what happened, resumable by ``Last-Event-ID``, and how far it is."""
 
+import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from searcher.database import Database
 from searcher.searches import get_search
-from service.dependencies import MOST_ID, SearchId, found_search, get_database
+from service.access.holders import Holders
+from service.dependencies import MOST_ID, CallerOf, SearchId, found_search, get_database, get_holders
 from service.feed import Feed
 
 router = APIRouter(tags=["searches"])
+
+CHECK_SECONDS = 10.0
+"""How long after a key was revoked, or somebody signed out, a stream may still tell something."""
 
 
 def _existing_search_id(search_id: SearchId, database: Annotated[Database, Depends(get_database)]) -> int:
@@ -28,6 +35,8 @@ def _feed(request: Request) -> Feed:
 async def get_events(
     search_id: Annotated[int, Depends(_existing_search_id)],
     feed: Annotated[Feed, Depends(_feed)],
+    holders: Annotated[Holders, Depends(get_holders)],
+    caller: CallerOf,
     last_event_id: Annotated[
         str | None, Header(description="Id of the last event that was received; the stream goes on after it.")
     ] = None,
@@ -37,15 +46,21 @@ async def get_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Events by kind (`stage_ended`, `search_finished`, ...), and `progress` whenever it changed.
 
-    The stream ends with the search, whose end is its last event, or when the server stops. Only stored events have ids;
-    progress is what it is at the moment. While nothing happens, a comment is sent every 15 seconds.
+    The stream ends with the search, whose end is its last event, with the key, or when the server stops. Only stored
+    events have ids; progress is what it is at the moment. While nothing happens, a comment is sent every 15 seconds.
     """
     seen = after if last_event_id is None else _event_id(last_event_id)
-    async for each in feed.happenings(search_id, seen):
-        if isinstance(each, str):
-            yield ServerSentEvent(event="progress", raw_data=each)
-        else:
-            yield ServerSentEvent(id=str(each.id), event=each.kind, raw_data=each.data)
+    checked_at = time.monotonic()
+    async with aclosing(feed.happenings(search_id, seen)) as happenings:
+        async for each in happenings:
+            if time.monotonic() - checked_at >= CHECK_SECONDS:
+                checked_at = time.monotonic()
+                if not await run_in_threadpool(holders.are_let_in, caller):
+                    return
+            if isinstance(each, str):
+                yield ServerSentEvent(event="progress", raw_data=each)
+            else:
+                yield ServerSentEvent(id=str(each.id), event=each.kind, raw_data=each.data)
 
 
 def _event_id(text: str) -> int:

@@ -14,7 +14,7 @@ from service.access.holders import Holders
 from service.access.refusal import Refusal
 from service.access.return_paths import SIGN_IN_PATH, SIGN_OUT_PATH, checked_return_path
 from service.access.secrets import digest_of, new_token
-from service.dependencies import get_database
+from service.dependencies import get_database, get_holders
 from service.problems import Forbidden
 from service.routes.pages.rendering import render
 
@@ -50,20 +50,21 @@ def post_sign_in(
     request: Request,
     posted: Annotated[dict[str, str], Depends(_posted)],
     database: Annotated[Database, Depends(get_database)],
+    holders: Annotated[Holders, Depends(get_holders)],
 ) -> Response:
     """Lets a browser in, under a new token, whatever it had before."""
     path = checked_return_path(posted.get("next", "/"))
-    holders: Holders = request.app.state.holders
     try:
-        key = holders.holder(posted.get("key", "").strip(), request.client.host if request.client else "")
-        holders.count_request(key.id, key.name)
+        caller = holders.holder(posted.get("key", "").strip(), request.client.host if request.client else "")
+        holders.count_request(caller)
     except Refusal as refusal:
         return _form(request, path, refusal)
+    assert caller.key_id is not None
     token, former = new_token(), digest_in_cookie(request)
     with database.write() as session:
         if former is not None:
             end_sign_in(session, former)
-        add_sign_in(session, key.id, digest_of(token), SIGN_IN_SECONDS)
+        add_sign_in(session, caller.key_id, digest_of(token), SIGN_IN_SECONDS)
     response = RedirectResponse(path, status_code=303)
     set_cookie(request, response, token)
     return response
