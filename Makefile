@@ -11,7 +11,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 # Where `make secrets` writes what docker-compose.yml reads.
 SECRETS ?= secrets
 
-.PHONY: setup demo serve test rehearse check format bench accuracy secrets clean
+.PHONY: setup demo serve test rehearse check format bench accuracy secrets fuzz clean
 
 setup: .venv/installed
 
@@ -60,6 +60,10 @@ $(SECRET_FILES):
 	head -c 32 /dev/urandom | od -An -v -t x1 | tr -d ' \n' > $@.new
 	chmod 644 $@.new
 	mv $@.new $@
+
+# Ten thousand requests by Schemathesis, as /openapi.json describes them: about ten minutes.
+fuzz: setup
+	$(BIN)/python tests/fuzz/run.py --cases 10000
 
 format: setup
 	$(BIN)/ruff check --fix .

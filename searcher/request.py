@@ -18,7 +18,9 @@ Name = Annotated[str, Field(max_length=64)]
 class Limits(BaseModel):
     """What ends a search before every candidate has had its turn; null for no limit."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, json_schema_extra={"examples": [{"max_evaluations": 20}]}
+    )
 
     max_evaluations: int | None = Field(
         default=None,

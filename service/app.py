@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -14,6 +14,7 @@ from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
 from service.access.holders import Holders
 from service.body_limit import MOST_BODY_BYTES, BodyLimit
+from service.description import completed
 from service.feed import Feed
 from service.routes import (
     api_page,
@@ -72,5 +73,10 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
 
 
 class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi())
+        return self.openapi_schema
+
     def build_middleware_stack(self) -> ASGIApp:
         return SecurityHeaders(super().build_middleware_stack())  # outside of what answers where a route fails

@@ -66,7 +66,8 @@ Writing = Annotated[Session, Depends(_writing, scope="function")]
 BoardsOf = Annotated[Boards, Depends(get_boards)]
 SettingsOf = Annotated[Settings, Depends(get_settings)]
 CallerOf = Annotated[Caller, Depends(get_caller)]
-SearchId = Annotated[int, Path(ge=1, le=MOST_ID)]
+EvaluationId = Annotated[int, Path(ge=1, le=MOST_ID, description="Number of an evaluation.", examples=[1])]
+SearchId = Annotated[int, Path(ge=1, le=MOST_ID, description="Number of a search.", examples=[1])]
 
 
 def _existing_search(session: Reading, search_id: SearchId) -> Search:

@@ -17,7 +17,6 @@ from service.pagination import link_to
 from service.schemas import LeaderboardView
 
 MOST_ENTRIES = 1000
-_Limit = Annotated[int | None, Query(ge=1, le=MOST_ID)]
 _CSV = "text/csv"
 _CSV_EXAMPLE = "rank,rank_lowest,rank_highest,architecture,...\r\n1,1,3,basic-L8-D8,...\r\n"
 
@@ -48,7 +47,7 @@ class LeaderboardQuery:
 def _leaderboard_query(
     request: Request,
     block: Annotated[str | None, Query(description="One block kind only.", examples=["basic"])] = None,
-    max_parameters: _Limit = None,
+    max_parameters: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Of the float network.")] = None,
     max_model_bytes: Annotated[
         int | None, Query(ge=1, le=MOST_ID, description="As deployed, at the ranking bit widths.")
     ] = None,

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from qcore import InvalidInput
 from searcher.allowances import BeyondAllowance, TooManyRunning
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _MOST_VALUE_CHARACTERS = 200
 _MOST_ERRORS = 20
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ALLOWANCES = {
     BeyondAllowance: (403, "This key may not ask for so much"),
     TooManyRunning: (429, "Too many searches are running"),
@@ -126,12 +128,24 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
     return respond(_unprocessable([_field_problem(each) for each in error.errors()[:_MOST_ERRORS]]))
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, TooLarge):
         return respond(error.problem)
-    title = HTTPStatus(error.status_code).phrase
-    return respond(Problem(title=title, status=error.status_code, detail=str(error.detail)), error.headers)
+    title, detail, headers = HTTPStatus(error.status_code).phrase, str(error.detail), error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(_allowed_methods(request))  # of all routes of the path; Starlette names those of one
+        detail, headers = f"{request.method} is not for this path; use {allowed}", {"Allow": allowed}
+    return respond(Problem(title=title, status=error.status_code, detail=detail), headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    return [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+    ]
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

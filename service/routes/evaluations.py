@@ -1,12 +1,10 @@
 """Evaluations: stages, curves and where the results came from."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from searcher.results import curve_of, get_evaluation, stages_of_evaluation
 from searcher.searches import searches_of_evaluation
-from service.dependencies import MOST_ID, Reading
+from service.dependencies import EvaluationId, Reading
 from service.problems import NotFound
 from service.schemas import EvaluationView
 
@@ -14,7 +12,7 @@ router = APIRouter(tags=["evaluations"])
 
 
 @router.get("/evaluations/{evaluation_id}")
-def get_one(evaluation_id: Annotated[int, Path(ge=1, le=MOST_ID)], session: Reading) -> EvaluationView:
+def get_one(evaluation_id: EvaluationId, session: Reading) -> EvaluationView:
     """One evaluation with its stages, learning curves and provenance."""
     evaluation = get_evaluation(session, evaluation_id)
     if evaluation is None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from starlette.exceptions import HTTPException
 
 from qcore import BitWidths, InvalidInput
@@ -11,13 +11,12 @@ from searcher.artifacts import StoreFailed
 from searcher.database import Database
 from searcher.exports import stage_to_export, trained_network
 from searcher.results import get_evaluation
-from service.dependencies import MOST_ID, SettingsOf, get_database
+from service.dependencies import EvaluationId, SettingsOf, get_database
 from service.problems import NotFound, problem_responses
 from service.settings import Settings
 
 router = APIRouter(tags=["evaluations"])
 
-EvaluationId = Annotated[int, Path(ge=1, le=MOST_ID)]
 BitWidthsName = Annotated[
     str | None,
     Query(max_length=16, description="`W2A2` if not given, or else those that rank; `float` is one of them."),

@@ -61,7 +61,10 @@ def post_search(
     response: Response,
     idempotency_key: IdempotencyName = None,
 ) -> SearchView:
-    """Starts a search: which architecture within the budgets is best at the first of the bit widths?"""
+    """Starts a search: which architecture within the budgets is best at the first of the bit widths?
+
+    Workers take it up at once; the answer's links lead to its progress, events and leaderboard.
+    """
     named = None if idempotency_key is None else (Name(caller.key_id, idempotency_key), request)
     try:
         with database.read() as reading:  # most that is posted again was answered long ago: nothing is locked for it
@@ -97,7 +100,7 @@ def _posted(session: Session, search: Search, response: Response, status: int) -
 def get_searches(
     request: Request,
     session: Reading,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most on a page.")] = 20,
     before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only searches older than this one.")] = None,
     status: Annotated[Literal["running", "finished", "cancelled"] | None, Query(description="Only such ones.")] = None,
     task: Annotated[str | None, Query(max_length=64, description="Only those over this task.")] = None,
@@ -146,7 +149,7 @@ def get_candidates(
     request: Request,
     search: ExistingSearch,
     session: Reading,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Most on a page.")] = 1000,
     after: Annotated[int, Query(ge=0, le=MOST_ID, description="Only candidates after the one of this id.")] = 0,
 ) -> CandidateList:
     """Every feasible architecture of a search, with costs and evaluations."""

@@ -16,7 +16,7 @@ router = APIRouter(tags=["workers"])
 def get_workers(
     request: Request,
     session: Reading,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Most on a page.")] = 1000,
     after: Annotated[
         str | None, Query(max_length=32, description="Only workers that follow the one of this id.")
     ] = None,
