@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from qcore import DataMissing, InvalidInput, stored_task
 from searcher import leases, results, workers
 from searcher.leases import Lease, LeaseLost
+from searcher.log_context import working_on
 from searcher.next_proposal import propose_next
 from searcher.results import OtherRelease
 from searcher.searches import end_at_limits
@@ -166,11 +167,12 @@ class Worker:
         return random.uniform(0.5, 1.5) * max(self._settings.poll_seconds, self._pool / _LOOKS_A_SECOND)  # noqa: S311
 
     def _run_claimed(self, lease: Lease) -> None:
-        try:
-            with self._kept(lease) as keeper:
-                self._run_evaluation(lease, keeper)
-        except LeaseLost:
-            log.warning("evaluation %d: lease lost, dropped", lease.evaluation_id)
+        with working_on(evaluation=lease.evaluation_id):
+            try:
+                with self._kept(lease) as keeper:
+                    self._run_evaluation(lease, keeper)
+            except LeaseLost:
+                log.warning("evaluation %d: lease lost, dropped", lease.evaluation_id)
 
     def _run_evaluation(self, lease: Lease, keeper: _LeaseKeeper) -> None:
         from searcher.execution import Executor, Interrupted
@@ -252,6 +254,10 @@ class _LeaseKeeper(threading.Thread):
         self._ended, self._lost = threading.Event(), threading.Event()
 
     def run(self) -> None:
+        with working_on(evaluation=self._lease.evaluation_id):
+            self._keep()
+
+    def _keep(self) -> None:
         while not self._ended.wait(self._interval_seconds):
             try:
                 self._renew()

@@ -103,16 +103,16 @@ def list_workers(session: Session, limit: int | None = None, after_id: str | Non
 
 def count_live(session: Session) -> tuple[int, int]:
     """How many workers there are, and how many of them hold no evaluation."""
-    count = session.scalars(select(func.count()).where(_lives(), Worker.device != DRIVER)).one()
+    count = session.scalars(select(func.count()).where(lives(), Worker.device != DRIVER)).one()
     return count, max(0, count - session.scalars(select(func.count()).where(Evaluation.is_held())).one())
 
 
 def any_driver(session: Session) -> bool:
     """Whether a Ray driver is at work."""
-    return session.scalars(select(Worker.id).where(_lives(), Worker.device == DRIVER).limit(1)).first() is not None
+    return session.scalars(select(Worker.id).where(lives(), Worker.device == DRIVER).limit(1)).first() is not None
 
 
-def _lives() -> ColumnElement[bool]:
+def lives() -> ColumnElement[bool]:
     """The SQL condition that a worker, or a driver, has shown a sign of life within its lease."""
     return and_(Worker.stopped_at.is_(None), Worker.heartbeat_at + Worker.lease_seconds >= database_now())
 
@@ -139,24 +139,24 @@ def lacks_data(worker_id: Any, of: type[Evaluation] | type[Search]) -> ColumnEle
 
 def waits_for(session: Session, search: Search) -> str | None:
     """Why none of the workers that run can train what a search wants; None if one can, or if none runs."""
-    lives = _lives() & (Worker.device != DRIVER)
+    trains = lives() & (Worker.device != DRIVER)
     of_release = Worker.versions["numerics"].as_integer() == search.numerics_version
     lacking = exists().where(
         MissingData.worker_id == Worker.id,
         MissingData.task == search.task,
         MissingData.task_version == search.task_version,
     )
-    if session.scalars(select(Worker.id).where(lives, of_release, ~lacking).limit(1)).first() is not None:
+    if session.scalars(select(Worker.id).where(trains, of_release, ~lacking).limit(1)).first() is not None:
         return None
     told = (
         select(Worker.host, MissingData.problem)
         .join(MissingData, MissingData.worker_id == Worker.id)
-        .where(lives, of_release, MissingData.task == search.task, MissingData.task_version == search.task_version)
+        .where(trains, of_release, MissingData.task == search.task, MissingData.task_version == search.task_version)
         .order_by(Worker.started_at, Worker.id)
         .limit(1)
     )
     if found := session.execute(told).first():
         return f"no worker has its data; on {found.host}: {found.problem}"
-    if session.scalars(select(Worker.id).where(lives).limit(1)).first() is not None:
+    if session.scalars(select(Worker.id).where(trains).limit(1)).first() is not None:
         return f"no worker is of the release it was posted with (numerics version {search.numerics_version})"
     return None

@@ -16,6 +16,8 @@ from service.access.holders import Holders
 from service.body_limit import MOST_BODY_BYTES, BodyLimit
 from service.description import completed
 from service.feed import Feed
+from service.metrics import Metrics
+from service.observation import Observation
 from service.routes import (
     api_page,
     charts,
@@ -25,6 +27,7 @@ from service.routes import (
     health,
     leaderboard,
     measurements,
+    metrics,
     networks,
     pages,
     plotly,
@@ -58,13 +61,14 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     )
     app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
     app.state.boards = Boards()
+    app.state.metrics = Metrics(database)
     problems.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
     holders = Holders(database, settings.requests_per_minute, settings.refused_keys_per_minute)
     app.state.holders = holders
     app.add_middleware(Guard, database=database, holders=holders, on_loopback=on_loopback)
-    rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health)
+    rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health, metrics)
     for resource in (*rest, pages, charts, measurements, plotly, api_page, sign_in):
         app.include_router(resource.router)
     app.mount("/static/swagger", StaticFiles(directory=api_page.SWAGGER_FOLDER), name="swagger")
@@ -79,4 +83,5 @@ class _App(FastAPI):
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
-        return SecurityHeaders(super().build_middleware_stack())  # outside of what answers where a route fails
+        # Outside of what answers where a route fails.
+        return Observation(SecurityHeaders(super().build_middleware_stack()), self.state.metrics)

@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from qcore import InvalidInput
 from searcher.allowances import BeyondAllowance, TooManyRunning
+from searcher.log_context import log_context
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -150,7 +151,8 @@ def _allowed_methods(request: Request) -> list[str]:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    detail = "This is a fault of the server; its log says more. Nothing was stored."
+    under = log_context().get("request_id", "")
+    detail = f"This is a fault of the server; its log says more, of request {under}. Nothing was stored."
     return respond(Problem(title="Internal Server Error", status=500, detail=detail))
 
 

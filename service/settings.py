@@ -13,6 +13,7 @@ from searcher.artifacts import Artifacts
 from searcher.database import Database
 from searcher.worker_settings import WorkerSettings
 from service.access.secrets import checked_key, read_key_file, read_password_file
+from service.logs import LogFormat
 
 PREFIX = "QUANTRANK_"
 
@@ -63,6 +64,9 @@ class Settings(BaseSettings):
     device: str = "cpu"
     """What workers train on: cpu, cuda or cuda:<index>. Searches are posted for it: a recipe's precision and path
     ``auto`` stand for what is fastest there."""
+    log: LogFormat | None = None
+    """What `serve`, `worker` and `ray` log: json, an object a line, or text. Text on a terminal, JSON elsewhere, if not
+    given."""
     lease_seconds: float = Field(default=15.0, ge=1, le=3600)
     """How long after a worker's last sign of life another takes its evaluation over."""
 

@@ -106,6 +106,10 @@ class Client:
         """Raises Refused, with status 503, while the server is not ready."""
         return self._get(Readiness, "/readyz", again=False)
 
+    def metrics(self) -> str:
+        """What Prometheus collects, in its text format."""
+        return self._file("/metrics", {}).decode()
+
     def tasks(self) -> list[TaskView]:
         return self._get(TaskList, "/tasks").tasks
 

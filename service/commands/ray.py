@@ -12,6 +12,7 @@ from searcher.ray_tune.cluster import Share, connect, nodes, slots
 from searcher.ray_tune.driver import Driver
 from searcher.schema import require_current
 from service.commands.worker import stop_when_told
+from service.logs import start_logging
 from service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Has Ray Tune place evaluations until SIGTERM or SIGINT; then its trials finish their epoch and hand them back."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s ray %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load_settings(arguments.device)
+    start_logging("ray", settings.log)
     check_device_name(settings.device, 1)  # the nodes' devices are not this host's
     share = _share(arguments, settings.device)
     database = settings.open_database()

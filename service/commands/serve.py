@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from service.access.addresses import is_loopback
 from service.access.bootstrap import admit_bootstrap_key
 from service.app import create_app
 from service.commands.worker import stop_with_parent
+from service.logs import start_logging
 from service.patience import ImpatientProtocol
 from service.settings import load_settings
 from service.supervisor import Supervisor
@@ -36,9 +36,8 @@ _STOP_SECONDS = 10.0
 
 def run(arguments: Namespace) -> int:
     """Serves until SIGTERM or SIGINT, with worker processes beside the API."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load_settings(arguments.device)
+    start_logging("serve", settings.log)
     if not 0 <= arguments.workers <= MOST_WORKERS:
         raise InvalidInput("workers", arguments.workers, "is out of range", f"use 0 to {MOST_WORKERS}")
     if arguments.workers:  # better refused now than by every one of them
@@ -76,6 +75,7 @@ def run(arguments: Namespace) -> int:
         ws="none",
         log_level="warning",
         access_log=False,
+        log_config=None,
         server_header=False,
         timeout_graceful_shutdown=2,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -12,6 +11,7 @@ from qcore import InvalidInput
 from qcore.devices import gpus, require_device, take_share, usable_cores
 from searcher.schema import require_current
 from searcher.worker import Worker
+from service.logs import start_logging
 from service.settings import load_settings
 from service.supervisor import Supervisor
 
@@ -38,10 +38,7 @@ def run(arguments: Namespace) -> int:
     _check_concurrency(arguments.concurrency, arguments.threads, devices)
     several = arguments.all_gpus or arguments.concurrency > 1
     name = "workers" if several else "worker"
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {name} {os.getpid()} %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    start_logging(f"{name} {os.getpid()}", settings.log)
     database = settings.open_database()
     require_current(database)
     if several:

@@ -1,5 +1,6 @@
 """Searches: posted, listed, watched, cancelled, deleted."""
 
+import logging
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -28,10 +29,12 @@ from service.dependencies import (
     get_database,
 )
 from service.leaderboard_query import RESPONSES, LeaderboardQueryOf, leaderboard_answer
+from service.logs import told
 from service.pagination import link_to
 from service.problems import Conflict, problem_responses
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["searches"])
 
 
@@ -87,6 +90,7 @@ def post_search(
             f"This Idempotency-Key is that of search {error.search_id}, which was asked for otherwise; "
             "send a new key for a new search"
         ) from None
+    log.info("search %d posted by %s", search.id, caller.name, extra=told(search=search.id, task=search.task))
     return _posted(session, search, response, 201)
 
 
