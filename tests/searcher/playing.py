@@ -17,7 +17,6 @@ from building import accept_stage, made_up_accuracy, record_epoch
 from searcher import leases, results
 from searcher.database import Database
 from searcher.ray_tune import trial
-from searcher.tables import Evaluation
 from searcher.worker import Worker
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from searcher.leases import Lease
+    from searcher.tables import Evaluation
     from searcher.worker_settings import WorkerSettings
 
 WAITS, FAILS, DIVERGES, DIES_ONCE, DIES = "waits", "fails", "diverges", "dies once", "dies"
@@ -58,24 +58,18 @@ class Executor:
     def run(self, lease: Lease, check_lease: Callable[[], None]) -> None:
         with self._database.write() as session:
             results.start_evaluation(session, lease)
-        with self._database.read() as session:
-            evaluation = session.get_one(Evaluation, lease.evaluation_id)
-        while stage := self._next_stage(lease):
-            how = self._how(evaluation)
-            while how == WAITS:
+            stage = results.next_stage(session, lease)
+        while stage:
+            evaluation = stage.evaluation
+            while (how := self._how(evaluation)) == WAITS:
                 self._rest(lease, check_lease)
-                how = self._how(evaluation)
             if self._stopping():
                 raise Interrupted
             if how == DIES or (how == DIES_ONCE and evaluation.attempt == 1):
                 os.kill(os.getpid(), signal.SIGKILL)
             if how == FAILS:
                 raise ValueError(FAILURE)
-            self._play(lease, stage, evaluation, diverges=how == DIVERGES)
-
-    def _next_stage(self, lease: Lease) -> results.StageToTrain | None:
-        with self._database.write() as session:
-            return results.next_stage(session, lease)
+            stage = self._play(lease, stage, diverges=how == DIVERGES)
 
     def _how(self, evaluation: Evaluation) -> str | None:
         try:
@@ -92,15 +86,16 @@ class Executor:
         if self._stopping():
             raise Interrupted
 
-    def _play(self, lease: Lease, stage: results.StageToTrain, evaluation: Evaluation, *, diverges: bool) -> None:
+    def _play(self, lease: Lease, stage: results.StageToTrain, *, diverges: bool) -> results.StageToTrain | None:
         for epoch in range(1, stage.plan.epochs + 1):
             with self._database.write() as session:
                 record_epoch(session, lease, stage.stage_id, epoch=epoch)
-        accuracy = None if diverges else made_up_accuracy(evaluation, str(stage.plan.bit_widths))
+        accuracy = None if diverges else made_up_accuracy(stage.evaluation, str(stage.plan.bit_widths))
         tested = None if accuracy is None else accuracy - 1.0
         values = {"validation_accuracy": accuracy, "test_accuracy": tested}
         with self._database.write() as session:
             accept_stage(session, lease, stage.stage_id, status="diverged" if diverges else "done", **values)
+            return results.next_stage(session, lease)
 
 
 def play() -> None:

@@ -197,12 +197,8 @@ def _entries(database: Database, search_id: int) -> list[Entry]:
 
 
 def _events(database: Database, search_id: int) -> Told:
-    """What was told of a search; the order of what several workers do at once is theirs.
-
-    Without the ends of evaluations: a search may end with the last of its stages, before the worker says that the
-    evaluation is done with.
-    """
-    found = [each for each in rows(database, Event, search_id=search_id) if each.kind != "evaluation_done"]
+    """What was told of a search; the order of what several workers do at once is theirs."""
+    found = rows(database, Event, search_id=search_id)
     return Counter(
         f"{each.kind} {json.dumps({key: value for key, value in each.data.items() if key != 'evaluation'})}"
         for each in found
