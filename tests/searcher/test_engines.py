@@ -101,7 +101,8 @@ def pool(
 ) -> Iterator[Pool]:
     engine, kind = request.param
     folder = tmp_path_factory.mktemp("pool")
-    settings = WorkerSettings(folder, Artifacts(folder / "artifacts"), poll_seconds=0.05)
+    # Leases do not end by themselves here, however slow the machine is: tests end them.
+    settings = WorkerSettings(folder, Artifacts(folder / "artifacts"), poll_seconds=0.05, lease_seconds=3600.0)
     with fresh_database(kind) as database, pytest.MonkeyPatch.context() as patch:
         log_epochs(database)
         if engine == "ray":
@@ -299,27 +300,27 @@ def test_a_limit_of_evaluations_ends_a_search_and_extended_it_goes_on(pool: Pool
 
 
 def test_a_time_limit_ends_a_search_with_what_it_has_and_stops_what_runs(pool: Pool) -> None:
-    pool.tell(playing.WAITS, [4, 5], seed=60)
-    search_id = pool.post(seeds=[60], widths=[3, 4, 5], sampler="grid", time_limit_s=1000.0)
-    wait_until(lambda: pool.statuses(60) == {3: "done", 4: "running", 5: "running"})
+    pool.tell(playing.WAITS, [4], seed=60)
+    search_id = pool.post(seeds=[60], widths=[3, 4], sampler="grid", time_limit_s=1000.0)
+    wait_until(lambda: pool.statuses(60) == {3: "done", 4: "running"})
     with pool.database.write() as session:
         session.execute(update(Search).where(Search.id == search_id).values(started_at=Search.started_at - 1000.0))
     pool.wait_for_end(search_id)
     assert pool.search(search_id).ended_by == "time_limit_s"
     assert [each.width for each in _entries(pool.database, search_id)] == [3]
-    assert pool.statuses(60) == {3: "done", 4: "cancelled", 5: "cancelled"}
+    assert pool.statuses(60) == {3: "done", 4: "cancelled"}
     pool.tell(playing.WAITS, [3, 4], seed=61)
     pool.post(seeds=[61], widths=[3, 4])  # every place is free again
     wait_until(lambda: pool.running(61) == FREE_PLACES)
 
 
 def test_a_target_ends_a_search_once_a_candidate_reaches_it(pool: Pool) -> None:
-    pool.tell(playing.WAITS, range(4, 13), seed=70)
+    pool.tell(playing.WAITS, [4], seed=70)
     reached = 50.0 + 3 + 70 / 4 - 10.0  # as played
-    search_id = pool.post(seeds=[70], widths=list(range(3, 13)), sampler="grid", target_accuracy=reached)
+    search_id = pool.post(seeds=[70], widths=[3, 4], sampler="grid", target_accuracy=reached)
     pool.wait_for_end(search_id)
     assert pool.search(search_id).ended_by == "target_accuracy"
-    assert pool.statuses(70) == {3: "done"} | dict.fromkeys(pool.statuses(70).keys() - {3}, "cancelled")
+    assert pool.statuses(70) in ({3: "done"}, {3: "done", 4: "cancelled"})  # it may have ended before the second began
 
 
 def test_the_search_of_higher_priority_has_its_candidates_evaluated_first(pool: Pool) -> None:

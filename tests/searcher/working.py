@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from searcher.database import Database
 
-MOST_SECONDS = 60.0
+MOST_SECONDS = 120.0
 
 Curve = list[tuple[int, float | None, float | None, float]]
 Results = dict[tuple[str, int, str], tuple[str, float | None, float | None, Curve]]
