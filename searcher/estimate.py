@@ -35,8 +35,8 @@ DEFAULT_SECONDS_PER_MAC = 5e-10
 DEFAULT_SECONDS_PER_MAC_ON_GPU = 1e-11
 """Assumed, not measured."""
 
-_MEASURED_STAGES = 400
-"""So many of the task's newest results are looked at."""
+_MEASURED_EVALUATIONS = 100
+"""So many of the task's newest are looked at, with all their stages."""
 
 
 @dataclass(frozen=True)
@@ -184,17 +184,21 @@ def _expected(hours: list[list[list[float]]], promoted_share: float, most: int |
 
 def _newest_results(session: Session, task: Task, device: str) -> list[tuple[Stage, str, str]]:
     """Stages that were trained on the same kind of device, with their evaluations' architectures and block kinds."""
-    query = (
-        select(Stage, Evaluation.architecture, Evaluation.block)
-        .join(Evaluation, Evaluation.id == Stage.evaluation_id)
+    newest = (
+        select(Evaluation.id)
         .where(
             Evaluation.task == task.name,
             Evaluation.task_version == task.version,
             Evaluation.numerics_version == NUMERICS_VERSION,
-            Stage.status == "done",
+            Evaluation.status == "done",
         )
-        .order_by(Stage.id.desc())
-        .limit(_MEASURED_STAGES)
+        .order_by(Evaluation.id.desc())
+        .limit(_MEASURED_EVALUATIONS)
+    )
+    query = (
+        select(Stage, Evaluation.architecture, Evaluation.block)
+        .join(Evaluation, Evaluation.id == Stage.evaluation_id)
+        .where(Evaluation.id.in_(newest), Stage.status == "done")
     )
     on_cpu = device == "cpu"
     return [

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _Key = BigInteger().with_variant(Integer, "sqlite")
 
 
+_CLAIMED_AGAIN = text("attempt > 1")
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -172,6 +175,7 @@ class Evaluation(Base):
     __tablename__ = "evaluations"
     __table_args__ = (
         Index(None, "status", "lease_ends"),
+        Index("ix_evaluations_again", "attempt", postgresql_where=_CLAIMED_AGAIN, sqlite_where=_CLAIMED_AGAIN),
         Index(
             "ix_evaluations_leaderboard",
             "task",
