@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # Tested versions, if wanted: make setup CONSTRAINTS=constraints.txt
 CONSTRAINTS ?=
+# How many stored evaluations `make bench` measures pages with, on PostgreSQL; a tenth on SQLite.
+EVALUATIONS ?= 1000000
 # What `make demo` and `make serve` store lies in the checkout; another home is a variable away.
 export QUANTRANK_HOME ?= $(CURDIR)/.quantrank
 
@@ -44,6 +46,8 @@ check: setup
 # .venv/bin/pip install -e ".[bench]"
 bench: setup
 	$(BIN)/python -W ignore benchmarks/run.py
+	$(BIN)/python -W ignore benchmarks/scale.py --database postgresql --evaluations $(EVALUATIONS)
+	$(BIN)/python -W ignore benchmarks/scale.py --database sqlite --evaluations $(shell expr $(EVALUATIONS) / 10)
 
 # Whether precision and path change what networks learn: about 40 minutes on two cores.
 accuracy: setup

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import case, or_, select
 
 from qcore import stored_task
 from qcore.bit_widths import FLOAT
@@ -104,12 +104,13 @@ def leaderboard_of_search(
         or_(Evaluation.seed.in_(search.seeds), Evaluation.id.in_(proposed)),
     )
     task, ranking = stored_task(search.task, search.task_version), bit_widths[0]
-    stages = by_seed(session.execute(ended_stages(own, recipe.retraining.hash(), [ranking])), ranking)
+    stages = _stages_by_seed(session, own, recipe, bit_widths)
     # Not the standings that are kept: those are of every seed that anybody wanted.
     settings = recipe.retraining.quantizers
     standings = [standing_of(ended, ranking, task, settings) for ended in stages.values()]
-    board = Board.of(standings, validation_examples(task, recipe))
-    return _page(session, board.filtered(filters), own, recipe, bit_widths, order)
+    board = Board.of(standings, validation_examples(task, recipe)).filtered(filters)
+    indices, following = board.page(order)
+    return _page(board, indices, following, stages, bit_widths)
 
 
 def leaderboard_of_task(
@@ -135,8 +136,14 @@ def leaderboard_of_task(
     if revision is not None:
         board = (boards or Boards()).get(session, *revision, examples)
     among = None if search_id is None else frozenset(session.scalars(_names_of_candidates(search_id)))
-    own = of_recipe(task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash())
-    return _page(session, board.filtered(filters, among), own, recipe, names, order)
+    board = board.filtered(filters, among)
+    indices, following = board.page(order)
+    own = (
+        *of_recipe(task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash()),
+        Evaluation.architecture.in_([board.name(index) for index in indices]),
+    )
+    stages = _stages_by_seed(session, own, recipe, names) if indices else {}
+    return _page(board, indices, following, stages, names)
 
 
 def leaderboard_revisions(
@@ -193,20 +200,23 @@ def stages_of_best(session: Session, count: int) -> set[int]:
     return found
 
 
+def _stages_by_seed(
+    session: Session, evaluations: Sequence[ColumnElement[bool]], recipe: Recipe, bit_widths: Sequence[str]
+) -> dict[str, list[dict[str, EndedStage]]]:
+    """With the provenance of those that rank: more of it takes longer to read than all the rest."""
+    provenance = case((Stage.bit_widths == bit_widths[0], Stage.provenance)).label("provenance")
+    query = ended_stages(evaluations, recipe.retraining.hash(), bit_widths).add_columns(provenance)
+    return by_seed(session.execute(query), bit_widths[0])
+
+
 def _page(
-    session: Session,
     board: Board,
-    evaluations: Sequence[ColumnElement[bool]],
-    recipe: Recipe,
+    indices: Sequence[int],
+    following: Position | None,
+    stages: Mapping[str, Sequence[Mapping[str, EndedStage]]],
     bit_widths: Sequence[str],
-    order: Order,
 ) -> LeaderboardPage:
-    indices, following = board.page(order)
     best = {str(FLOAT): board.best_in_float, bit_widths[0]: board.best}
-    query = ended_stages(evaluations, recipe.retraining.hash(), bit_widths).add_columns(Stage.provenance)
-    if len(indices) < len(board):
-        query = query.where(Evaluation.architecture.in_([board.name(index) for index in indices]))
-    stages = by_seed(session.execute(query), bit_widths[0])
     entries = [_entry(board, index, stages[board.name(index)], bit_widths, best) for index in indices]
     return LeaderboardPage(entries, len(board), best, board.order_agreement, following)
 

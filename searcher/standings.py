@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qcore.bit_widths import FLOAT
@@ -76,8 +75,8 @@ def standing_of(
 ) -> Standing:
     """Of one architecture's stages, as ``by_seed`` gives them."""
     stages = [by_bits[ranking] for by_bits in ended]
-    first, mean = stages[0], ranking_accuracy(ended, ranking)
     of_float, ranked = accuracies(ended, str(FLOAT)), accuracies(ended, ranking)
+    first, mean = stages[0], None if _any_diverged(stages) else ranked.validation
     costs = costs_of(first.architecture, task.name, task.version, (ranking,), settings)
     return Standing(
         architecture=first.architecture,
@@ -94,7 +93,7 @@ def standing_of(
         float_accuracy=of_float.validation,
         drop=None if of_float.test is None or ranked.test is None else of_float.test - ranked.test,
         train_seconds=math.fsum(
-            by_bits[bits].train_seconds or 0.0 for by_bits in ended for bits in {str(FLOAT), ranking} & by_bits.keys()
+            by_bits[bits].train_seconds or 0.0 for by_bits in ended for bits in (str(FLOAT), ranking) if bits in by_bits
         ),
     )
 
@@ -104,9 +103,12 @@ def ranking_accuracy(ended: Sequence[Mapping[str, EndedStage]], ranking: str) ->
 
     A seed that diverged is worth less than any accuracy, so that there is none: such an architecture is not reliable.
     """
-    if any(by_bits[ranking].status == "diverged" for by_bits in ended):
-        return None
-    return accuracies(ended, ranking).validation
+    has_diverged = _any_diverged([by_bits[ranking] for by_bits in ended])
+    return None if has_diverged else accuracies(ended, ranking).validation
+
+
+def _any_diverged(stages: Iterable[EndedStage]) -> bool:
+    return any(stage.status == "diverged" for stage in stages)
 
 
 def accuracies(ended: Iterable[Mapping[str, EndedStage]], bits: str) -> Accuracy:
@@ -117,4 +119,4 @@ def accuracies(ended: Iterable[Mapping[str, EndedStage]], bits: str) -> Accuracy
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    return math.fsum(known) / len(known) if known else None

@@ -80,8 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     leaderboard.add_argument("--task", required=True)
     leaderboard.add_argument("--recipe", help="a recipe's name, or overrides as a JSON object")
     leaderboard.add_argument("--bit-widths", type=_names, help="comma-separated, the first ranks")
+    leaderboard.add_argument("--block", help="one block kind only")
+    leaderboard.add_argument("--search", type=int, metavar="SEARCH", help="candidates of this search only")
     leaderboard.add_argument("--max-parameters", type=int, metavar="N")
-    leaderboard.add_argument("--block")
+    leaderboard.add_argument("--max-model-bytes", type=int, metavar="N", help="at the ranking bit widths")
+    leaderboard.add_argument("--max-bit-operations", type=int, metavar="N", help="at the ranking bit widths")
+    leaderboard.add_argument(
+        "--sort", metavar="KEY", help="upwards, or -KEY downwards: rank (default), parameters, ..."
+    )
+    leaderboard.add_argument("--limit", type=int, metavar="N", help="no more than so many (default: all)")
     _add_url(leaderboard)
 
     describe = _add(commands, "describe", "parameters, MACs, bit operations and bytes of an architecture")

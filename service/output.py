@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+_MOST_TIED = 3
 _UNKNOWN = "–"
 
 
@@ -104,6 +105,11 @@ def _notes(leaderboard: dict[str, Any]) -> Iterator[str]:
     elif "binomial" in kinds:
         examples = number(leaderboard["validation_examples"])
         yield f"95 %: binomial intervals of one seed's network on {examples} validation examples."
+    if leaderboard["total"] > 1 and all(leaderboard["best"].values()):
+        best = (f"{bits} {', '.join(names[:_MOST_TIED])}" for bits, names in leaderboard["best"].items())
+        yield f"Best by validation accuracy: {'; '.join(best)}."
+    if leaderboard["total"] > len(leaderboard["entries"]):
+        yield f"{len(leaderboard['entries'])} of {number(leaderboard['total'])} entries."
     if leaderboard["order_agreement"] is not None:
         ranking = leaderboard["bit_widths"][0]
         yield f"Kendall's tau between the float and the {ranking} order: {leaderboard['order_agreement']:.2f}."

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 def reproducing_command(
     architecture: str,
     task: Task,
-    recipe: Recipe,
+    recipe: str,
     bit_widths: Sequence[str],
     seeds: Sequence[int],
     provenance: Mapping[str, Any],
 ) -> str:
-    """For a shell. On the device and with the threads that ``provenance`` names, it gives the same, bit for bit."""
+    """For a shell. On the device and with the threads that ``provenance`` names, it gives the same, bit for bit.
+
+    ``recipe`` is as ``recipe_text`` gives it.
+    """
     words = ["quantrank", "evaluate", architecture, "--task", task.name, "--bit-widths", ",".join(bit_widths)]
-    words += ["--recipe", recipe_text(task, recipe)]
+    words += ["--recipe", recipe]
     if provenance.get("threads", 1) != 1:
         words += ["--threads", str(provenance["threads"])]
     if not str(provenance.get("device", "cpu")).startswith("cpu"):

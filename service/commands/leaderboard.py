@@ -27,8 +27,13 @@ def run(arguments: Namespace) -> int:
                 arguments.task,
                 recipe=arguments.recipe,
                 bit_widths=",".join(arguments.bit_widths) if arguments.bit_widths else None,
-                max_parameters=arguments.max_parameters,
+                search=arguments.search,
+                limit=arguments.limit,
                 block=arguments.block,
+                max_parameters=arguments.max_parameters,
+                max_model_bytes=arguments.max_model_bytes,
+                max_bit_operations=arguments.max_bit_operations,
+                sort=arguments.sort,
             ).model_dump(mode="json")
     except ServerError as error:
         print(f"quantrank: {error}", file=sys.stderr)

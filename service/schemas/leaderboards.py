@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from qcore.ranking import AccuracyInterval, RankInterval
 from searcher.costs import costs_of
 from searcher.standings import Accuracy
-from service.reproduction import reproducing_command
+from service.reproduction import recipe_text, reproducing_command
 from service.schemas.recipes import RecipeView
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class EntryView(BaseModel):
     command: str = Field(description="Trains the entry again, without a server.")
 
     @classmethod
-    def of(cls, task: Task, recipe: Recipe, bit_widths: Sequence[str], entry: Entry) -> EntryView:
+    def of(cls, task: Task, recipe: Recipe, bit_widths: Sequence[str], entry: Entry, recipe_given: str) -> EntryView:
+        """``recipe_given`` is the recipe as the command takes it."""
         costs = costs_of(entry.architecture, task.name, task.version, tuple(bit_widths), recipe.retraining.quantizers)
         return cls(
             rank=entry.rank,
@@ -106,7 +107,9 @@ class EntryView(BaseModel):
             drop=entry.drop,
             train_seconds=entry.train_seconds,
             provenance=ProvenanceView.several(entry),
-            command=reproducing_command(entry.architecture, task, recipe, bit_widths, entry.seeds, entry.provenance[0]),
+            command=reproducing_command(
+                entry.architecture, task, recipe_given, bit_widths, entry.seeds, entry.provenance[0]
+            ),
         )
 
 
@@ -134,6 +137,7 @@ class LeaderboardView(BaseModel):
     def of(
         cls, task: Task, recipe: Recipe, bit_widths: Sequence[str], page: LeaderboardPage, next_page: str | None = None
     ) -> LeaderboardView:
+        given = recipe_text(task, recipe)
         return cls(
             task=task.name,
             recipe=RecipeView.of(recipe),
@@ -143,6 +147,6 @@ class LeaderboardView(BaseModel):
             order_agreement=page.order_agreement,
             best=page.best,
             total=page.total,
-            entries=[EntryView.of(task, recipe, bit_widths, entry) for entry in page.entries],
+            entries=[EntryView.of(task, recipe, bit_widths, entry, given) for entry in page.entries],
             next=next_page,
         )

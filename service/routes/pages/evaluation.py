@@ -18,7 +18,7 @@ from searcher.results import evaluations_alike, get_evaluation, stages_of_evalua
 from searcher.searches import searches_of_evaluation
 from service.dependencies import MOST_ID, Reading
 from service.problems import NotFound
-from service.reproduction import reproducing_command
+from service.reproduction import recipe_text, reproducing_command
 from service.routes import plotly
 from service.routes.pages.rendering import render
 from service.schemas import EvaluationView
@@ -72,7 +72,7 @@ def evaluation_page(
         command=reproducing_command(
             evaluation.architecture,
             task,
-            recipe,
+            recipe_text(task, recipe),
             [each.bit_widths for each in stages if each.bit_widths != str(FLOAT)] or [_PREFERRED],
             [evaluation.seed],
             chosen.provenance or {},
