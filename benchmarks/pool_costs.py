@@ -2,9 +2,9 @@
 
     python -m benchmarks.pool_costs        # half a minute; writes benchmarks/results/pool_costs.json
 
-A worker of ``claims.py``, which trains nothing, runs evaluations of one float and one W2A2 epoch on a real PostgreSQL.
-Every transaction is timed where it is made: as a whole, and for as long as it holds the row of a search, which others
-wait for. PostgreSQL's processor time is read from /proc.
+A worker of ``claims.py``, which trains nothing, runs evaluations of one float and one W2A2 epoch on a real PostgreSQL,
+proposed in batches as in large pools. Every transaction is timed where it is made: as a whole, and for as long as it
+holds the row of a search, which others wait for. PostgreSQL's processor time is read from /proc.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from searcher.database import Database
 from searcher.next_proposal import propose_next
 from searcher.schema import upgrade
 from searcher.searches import cancel_search
+from searcher.worker import _PROPOSED_AT_ONCE
 from searcher.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from searcher.leases import Lease
 
 OUTPUT = Path(__file__).parent / "results/pool_costs.json"
-BLOCK, EPOCHS, POLLS = 25, 200, 200
+BLOCK, EPOCHS, POLLS = _PROPOSED_AT_ONCE, 200, 200
 LONG_SECONDS, SHORT_LEASE_SECONDS = 2.0, 0.3
 UNDISTURBED = 0.2
 """Quantile of what was measured several times: what comes on top is others' doing, on a machine that is shared."""
@@ -99,8 +101,10 @@ class Recorder:
         """What an occasion cost by purpose, in the blocks that others on the machine disturbed least."""
         blocks, self.blocks = self.blocks, []
         return {
-            name: Cost(**{key: _least([asdict(block[name])[key] for block in blocks]) for key in asdict(Cost())})
-            for name in blocks[0]
+            name: Cost(
+                **{key: _least([asdict(block.get(name, Cost()))[key] for block in blocks]) for key in asdict(Cost())}
+            )
+            for name in set().union(*blocks)
         }
 
     def _cost(self) -> Cost:
@@ -135,7 +139,7 @@ class RecordedWorker(SleepingWorker):
     """Says when it is inside an evaluation, and counts them."""
 
     def __init__(self, recorder: Recorder, database: Database, settings: WorkerSettings, seconds: float) -> None:
-        super().__init__(database, settings, seconds)
+        super().__init__(database, settings, seconds, SimpleNamespace(value=0.0))
         self._recorder, self.done = recorder, 0
         self._register()
 
@@ -144,8 +148,10 @@ class RecordedWorker(SleepingWorker):
         found = []
         for block in range(1, blocks + 1):
             started, client = time.perf_counter(), time.process_time()
+            with self._recorder.of("proposing"):
+                propose_next(self._database, count=size)
             while self.done < block * size:
-                self.run_one()
+                assert self.run_one()
             found.append((time.perf_counter() - started, time.process_time() - client))
             self._recorder.end_block(size)
         return found
@@ -167,7 +173,7 @@ def measured(evaluations: int, candidates: int) -> dict[str, Any]:
             server_ms = 1000 * (_server_seconds(folder) - server) / evaluations
             claim_ms = _least(recorder.claims)
             costs = recorder.taken()
-            costs["renewal_at_start"] = costs.pop("renewal")
+            costs["renewal_at_start"] = costs.pop("renewal", Cost())
 
             long = RecordedWorker(recorder, database, _settings(folder, SHORT_LEASE_SECONDS), LONG_SECONDS)
             long.evaluate(2, 1)
@@ -257,7 +263,7 @@ def _server_seconds(folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--evaluations", type=int, default=500)
+    parser.add_argument("--evaluations", type=int, default=480)
     parser.add_argument("--candidates", type=int, default=2000)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()

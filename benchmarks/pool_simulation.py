@@ -26,13 +26,14 @@ import simpy
 
 from benchmarks.pool_costs import OUTPUT as COSTS
 from benchmarks.pool_costs import Cost
+from searcher.worker import _LARGE_POOL as LARGE_POOL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Steps = Iterator[simpy.Event]
 
-OF_AN_EVALUATION = ("between", "evaluation", "renewal_at_start")
+OF_AN_EVALUATION = ("proposing", "between", "evaluation", "renewal_at_start")
 SPREAD = 0.2
 """Evaluations last up to so much longer or shorter than the mean: candidates differ."""
 PARTS = 4
@@ -148,6 +149,10 @@ class Simulation:
         yield now.timeout(self._drawn.uniform(0, pool.seconds))
         while True:
             asked = now.now
+            if pool.workers < LARGE_POOL:
+                yield from self._asks("proposing", row)
+            else:  # somebody proposes ahead, beside the training
+                now.process(self._asks("proposing", row))
             yield from self._claims()
             yield from self._asks("between", row, less_ms=self._costs.claim_ms)
             between = now.now - asked
