@@ -19,7 +19,7 @@ from sqlalchemy.sql.functions import GenericFunction
 from qcore.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy.engine import URL, Connection
 
@@ -29,8 +29,9 @@ _IDLE_IN_TRANSACTION_SECONDS = 60
 _PREPARE = "prepare_threshold"
 """Option of PostgreSQL's URL, psycopg's: ``none`` prepares no statements, where connections change hands between two
 transactions, as PgBouncer's do."""
-_MIGRATION, _TURNS = 7237410, 7237411
+_MIGRATION, _TURNS, _EVENTS = 7237410, 7237411, 7237412
 """What advisory locks are for; any numbers that nobody else uses in this database."""
+_AT_THE_END, _AFTERWARDS = "at the end", "afterwards"
 _POOL_SIZE = 40
 """As many connections as the API has threads for routes: none of them waits for another's."""
 
@@ -61,6 +62,26 @@ def insert_into(session: Session, table: Any) -> Any:
     """An INSERT that may say what to do about rows that are there: both databases can, each by its own construct."""
     dialect = sqlite_dialect if session.get_bind().dialect.name == "sqlite" else postgresql
     return dialect.insert(table)
+
+
+def take_turns(session: Session, ids: Sequence[int]) -> None:
+    """Waits until no other transaction has a turn with any of the ids, and has them until this one ends.
+
+    They are to come in one order everywhere. On SQLite only one transaction writes anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        for each in ids:
+            session.execute(select(func.pg_advisory_xact_lock(_EVENTS, each % 2**31)))
+
+
+def at_the_end(session: Session, call: Callable[[Session], None]) -> None:
+    """Has something done last in a session's transaction: what takes a lock that many want holds it briefly then."""
+    session.info.setdefault(_AT_THE_END, []).append(call)
+
+
+def afterwards(session: Session, call: Callable[[Database], None]) -> None:
+    """Has something done after a session's transaction is committed, in transactions of its own."""
+    session.info.setdefault(_AFTERWARDS, []).append(call)
 
 
 class Database:
@@ -101,6 +122,10 @@ class Database:
         """A session that may write; on SQLite it is the only one that does."""
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+            for call in session.info.pop(_AT_THE_END, ()):
+                call(session)
+        for then in session.info.pop(_AFTERWARDS, ()):
+            then(self)
 
     @contextmanager
     def turn(self, number: int) -> Iterator[bool]:

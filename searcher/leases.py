@@ -142,29 +142,18 @@ def held(session: Session, lease: Lease) -> Evaluation:
 
 
 def held_with_searches(session: Session, lease: Lease) -> tuple[Evaluation, list[Search]]:
-    """The evaluation of a lease and the running searches that want it, all locked, searches first.
+    """The evaluation of a lease, locked, and the running searches that want it.
 
-    Asked again in the same session, it answers what is locked already.
+    Whoever comes to want an evaluation that is not done locks it: until the transaction ends, these are all. Asked
+    again in the same session, it answers the same.
 
     Raises:
         LeaseLost: when the lease is not held any more.
     """
     if lease not in session.info:
-        session.info[lease] = _locked(session, lease)
+        session.info[lease] = held(session, lease), searches_that_want(session, [lease.evaluation_id])
     found: tuple[Evaluation, list[Search]] = session.info[lease]
     return found
-
-
-def _locked(session: Session, lease: Lease) -> tuple[Evaluation, list[Search]]:
-    """Locks both. A search may come to want the evaluation between the two locks; then both are taken again."""
-    while True:
-        savepoint = session.begin_nested()
-        searches = lock_searches_that_want(session, [lease.evaluation_id])
-        evaluation = held(session, lease)
-        if set(searches_that_want(session, [lease.evaluation_id])) <= {search.id for search in searches}:
-            savepoint.commit()
-            return evaluation, searches
-        savepoint.rollback()  # which gives the locks back
 
 
 def release(session: Session, lease: Lease) -> None:

@@ -12,11 +12,11 @@ from sqlalchemy import case, select, update
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, stored_task
 from qcore import Stage as StagePlan
 from searcher.counting import count
-from searcher.database import database_now, insert_into
+from searcher.database import afterwards, at_the_end, database_now, insert_into
 from searcher.events import emit
 from searcher.leases import LeaseLost, held, held_with_searches
 from searcher.proposals import wants
-from searcher.searches import settle
+from searcher.searches import settle_ended
 from searcher.tables import CurvePoint, Evaluation, Search, Stage
 
 if TYPE_CHECKING:
@@ -81,9 +81,8 @@ def next_stage(session: Session, lease: Lease) -> StageToTrain | None:
     if not any(own for _, own in wished):
         _end(session, evaluation, searches, "done", None)
         return None
-    for search, own in wished:
-        if not own:  # one that has all it wanted does not wait for what others want besides
-            settle(session, search)
+    # One that has all it wanted does not wait for what others want besides.
+    _settle_afterwards(session, [search for search, own in wished if not own])
     search, own = next((search, own) for search, own in wished if own)
     order = ["float", *search.bit_widths]  # as the search gave them: the bit widths that rank come first
     stage = min(own, key=lambda stage: order.index(stage.bit_widths))
@@ -160,7 +159,8 @@ def accept_stage(
     stage.network_digest = network_digest
     stage.epochs_done = stage.epochs
     evaluation.fruitless_attempts = 0
-    stage.ended_at = database_now()
+    stage.ended_at, stage.counted = database_now(), True
+    at_the_end(session, lambda session: count(session, [stage]))  # which locks the leaderboard
     emit(
         session,
         [search for search in searches if wants(search, stage)],
@@ -174,7 +174,6 @@ def accept_stage(
         test_accuracy=test_accuracy,
         divergence=divergence,
     )
-    count(session, [stage])  # the last, as it locks the leaderboard
 
 
 def replace_network(session: Session, lease: Lease, stage_id: int, network_digest: str) -> None:
@@ -275,5 +274,10 @@ def _end(session: Session, evaluation: Evaluation, searches: Sequence[Search], s
         seed=evaluation.seed,
         error=error,
     )
-    for search in searches:
-        settle(session, search)
+    _settle_afterwards(session, searches)
+
+
+def _settle_afterwards(session: Session, searches: Sequence[Search]) -> None:
+    """Settling locks searches, for which whoever holds an evaluation must not wait."""
+    if ids := [search.id for search in searches]:
+        afterwards(session, lambda database: settle_ended(database, ids))

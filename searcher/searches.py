@@ -29,7 +29,7 @@ from searcher.situation import OPEN, outcomes_of, situation_of
 from searcher.tables import Candidate, Evaluation, Event, IdempotencyKey, Proposal, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -102,6 +102,7 @@ def create_search(
         take_name(session, *named)
     session.add(search)
     session.flush()
+    lock_searches(session, [search.id])
     if named is not None:
         bind_name(session, named[0], search.id)
     for candidate in candidates:
@@ -148,6 +149,20 @@ def settle(session: Session, search: Search) -> None:
     if situation.next_wish() is None:
         has_more = replace(situation, left=None).next_wish() is not None
         _finish(session, search, "max_evaluations" if has_more else "complete")
+
+
+def settle_ended(database: Database, search_ids: Sequence[int]) -> None:
+    """Settles searches of which an evaluation has just ended; most have others open, and none is locked for that.
+
+    Of two last ones that end at the same moment, each may find the other open: ``propose_next`` settles it then.
+    """
+    with database.read() as session:
+        searches = [search for each in search_ids if (search := session.get(Search, each)) is not None]
+        ended = [search.id for search in searches if not has_open_proposals(session, search)]
+    if ended:
+        with database.write() as session:
+            for search in lock_searches(session, ended):
+                settle(session, search)
 
 
 def cancel_search(session: Session, search_id: int) -> Search | None:
@@ -205,6 +220,8 @@ def delete_search(session: Session, search_id: int) -> Search | None:
     if not locked:
         return None
     if locked[0].status != "running":
+        # Waits for whoever is telling it something, which it could not do later.
+        session.execute(select(Search.id).where(Search.id == search_id).with_for_update())
         for table in (Event, Proposal, Candidate, IdempotencyKey):
             session.execute(
                 delete(table).where(table.search_id == search_id).execution_options(synchronize_session=False)
