@@ -13,7 +13,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 # Where `make secrets` writes what docker-compose.yml reads.
 SECRETS ?= secrets
 
-.PHONY: setup demo serve test rehearse check format bench accuracy secrets fuzz clean
+.PHONY: setup demo serve test rehearse check format bench accuracy secrets fuzz screenshots clean
 
 setup: .venv/installed
 
@@ -68,6 +68,10 @@ $(SECRET_FILES):
 # Ten thousand requests by Schemathesis, as /openapi.json describes them: about ten minutes.
 fuzz: setup
 	$(BIN)/python tests/fuzz/run.py --cases 10000
+
+# Of all pages, from a real run: some minutes. They are in docs/screenshots.
+screenshots: setup
+	$(BIN)/python docs/screenshots.py
 
 format: setup
 	$(BIN)/ruff check --fix .
