@@ -73,7 +73,8 @@ def test_the_pool_places_searches_on_its_ray_cluster(tmp_path: Path) -> None:
     own = {"worker": [0, 0], "api": [0], "migrate": [0], "postgres": [0]}
     of_ray = {"ray-head": [1], "ray-worker": [1, 1]}  # which Ray ends with, having let its processes go
     assert ended == {"ray-driver": [0], **of_ray, **own}
-    assert rehearsal.log("ray-worker").count("finished draining") == 2
+    nodes = rehearsal.log("ray-worker")
+    assert nodes.count("finished draining") == 2, nodes  # status 1 alone could be that of a node that never started
 
 
 @pytest.mark.slow
