@@ -1,7 +1,7 @@
 """What a search would cost, before it is posted: which stages it would train, and how long that takes.
 
 Training seconds are taken to grow with MACs x epochs x examples. How many they are for one MAC is measured, on the
-task's own newest results, and assumed where there are none.
+task's own newest results; where there are none, both that and what layers take in every step are assumed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,21 @@ if TYPE_CHECKING:
     from qcore import Task
     from searcher.plan import SearchPlan
 
-DEFAULT_SECONDS_PER_MAC = 5e-10
-"""Of training on one core, for every example and epoch: the evaluations of ``benchmarks/halving/table.json`` took
-4.0e-10 (basic) to 7.0e-10 (depthwise) in the mean."""
-DEFAULT_SECONDS_PER_MAC_ON_GPU = 1e-11
+
+@dataclass(frozen=True)
+class Default:
+    """What is assumed of a kind of device where nothing was measured."""
+
+    seconds_per_mac: float
+    """Of training, for every example and epoch."""
+    seconds_per_layer: float
+    """For every weight layer on the main path, in every optimizer step: what small networks spend most of."""
+
+
+DEFAULT_ON_CPU = Default(1.2e-10, 9e-4)
+"""Of one core: fitted to the full recipes of ``benchmarks/halving/table.json``, which it meets within a factor of 1.7
+in the mean."""
+DEFAULT_ON_GPU = Default(1e-12, 1e-4)
 """Assumed, not measured."""
 
 _MEASURED_EVALUATIONS = 100
@@ -67,8 +78,10 @@ class Estimate:
     """Those that run now."""
     measured_stages: int
     """Results of the task that the hours rest on; 0 where they rest on ``seconds_per_mac`` alone."""
-    seconds_per_mac: float
-    """Of training, for every example and epoch: measured, or the default."""
+    seconds_per_mac: float | None
+    """Of training, for every example and epoch, as measured."""
+    default: Default
+    """What is assumed in its place."""
     ended_by_time_limit: bool
     """Whether the time limit ends the search before everything is trained."""
 
@@ -86,15 +99,20 @@ class _Rates:
                 work[block, is_float].append((stage.train_seconds, amount))
         everything = [each for found in work.values() for each in found]
         self.measured_stages = len(everything)
-        default = DEFAULT_SECONDS_PER_MAC_ON_GPU if device.startswith("cuda") else DEFAULT_SECONDS_PER_MAC
-        self.overall = _ratio(everything) if everything else default
+        self.default = DEFAULT_ON_GPU if device.startswith("cuda") else DEFAULT_ON_CPU
+        self.overall = _ratio(everything) if everything else None
         self._by_kind = {kind: _ratio(found) for kind, found in work.items()}
 
     def seconds(self, stage: StagePlan, count: int) -> float:
         """Of training a stage of so many MACs."""
         is_float = stage.bit_widths.is_float
+        examples = _examples(stage.recipe, stage.task, is_float=is_float)
         rate = self._by_kind.get((stage.architecture.block, is_float), self.overall)
-        return rate * count * _examples(stage.recipe, stage.task, is_float=is_float)
+        if rate is not None:
+            return rate * count * examples
+        steps = examples / stage.recipe.float_part.batch_size
+        in_layers = self.default.seconds_per_layer * stage.architecture.depth * steps
+        return self.default.seconds_per_mac * count * examples + in_layers
 
 
 def estimate(session: Session, plan: SearchPlan, device: str = "cpu", workers: int | None = None) -> Estimate:
@@ -149,6 +167,7 @@ def estimate(session: Session, plan: SearchPlan, device: str = "cpu", workers: i
         workers_live=live,
         measured_stages=rates.measured_stages,
         seconds_per_mac=rates.overall,
+        default=rates.default,
         ended_by_time_limit=limit < until_end,
     )
 

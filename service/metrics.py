@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.metrics_core import GaugeMetricFamily
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from searcher.database import Database
 
 log = logging.getLogger(__name__)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of its own for each, which nobody asks for
 
 POOL_SECONDS, STORE_SECONDS = 5.0, 60.0
 """How old what is told may be: however often it is asked, the database is asked no oftener."""

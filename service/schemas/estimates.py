@@ -41,8 +41,8 @@ class EstimateView(BaseModel):
     measured_stages: int = Field(
         description="Results of the same task they are scaled from; 0 where a default is taken."
     )
-    seconds_per_mac: float = Field(
-        description="Training seconds for one MAC of one example in one epoch: measured, or the default."
+    seconds_per_mac: float | None = Field(
+        description="Measured training seconds for one MAC of one example in one epoch; null where a default is taken."
     )
     ended_by_time_limit: bool = Field(description="Whether `time_limit_s` ends it before everything is trained.")
     listed: list[EstimatedCandidate] = Field(description="The candidates, in their order; no more than asked for.")
@@ -83,6 +83,6 @@ def _in_words(plan: SearchPlan, found: Estimate) -> str:
             f"on {workers}"
         )
     return (
-        f"no measured stage of {plan.task.name}: an assumed {found.seconds_per_mac:g} seconds of training for one MAC "
-        f"of one example in one epoch, on {workers}"
+        f"no measured stage of {plan.task.name}: an assumed {found.default.seconds_per_mac:g} seconds of training for "
+        f"one MAC of one example, and {found.default.seconds_per_layer:g} for one layer in one step, on {workers}"
     )

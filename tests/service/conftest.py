@@ -19,3 +19,11 @@ def client(database: Database, tmp_path: Path) -> Iterator[TestClient]:
     settings = Settings(home=tmp_path, database_url=None)
     with TestClient(create_app(settings, database), base_url="http://127.0.0.1") as client:
         yield client
+
+
+@pytest.fixture
+def embedded_client(sqlite_database: Database, tmp_path: Path) -> Iterator[TestClient]:
+    """For what has nothing to do with the kind of database."""
+    settings = Settings(home=tmp_path, database_url=None)
+    with TestClient(create_app(settings, sqlite_database), base_url="http://127.0.0.1") as client:
+        yield client

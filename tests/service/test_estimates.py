@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from playing import play_worker, rows
 
 from searcher.database import Database
-from searcher.estimate import DEFAULT_SECONDS_PER_MAC
+from searcher.estimate import DEFAULT_ON_CPU
 from searcher.tables import Base
 from service.cli import main
 
@@ -37,10 +37,11 @@ def test_candidates_and_hours_are_told_and_nothing_is_stored(client: TestClient,
 
     assert [each["costs"]["architecture"] for each in found["listed"]] == NAMES
     assert (found["candidates"], found["evaluations"], found["measured_stages"]) == (3, 3, 0)
-    assert found["seconds_per_mac"] == DEFAULT_SECONDS_PER_MAC
-    assert "assumed 5e-10 seconds" in found["rests_on"]
-    macs = sum(each["costs"]["macs"] for each in found["listed"])
-    expected = DEFAULT_SECONDS_PER_MAC * macs * 1438 * 0.8 * (4 + 2 * 2) / 3600
+    assert found["seconds_per_mac"] is None
+    assert f"assumed {DEFAULT_ON_CPU.seconds_per_mac:g} seconds" in found["rests_on"]
+    macs, layers = (sum(each["costs"][name] for each in found["listed"]) for name in ("macs", "depth"))
+    seconds_per_example = DEFAULT_ON_CPU.seconds_per_mac * macs + DEFAULT_ON_CPU.seconds_per_layer * layers / 64
+    expected = seconds_per_example * 1438 * 0.8 * (4 + 2 * 2) / 3600
     assert found["training_hours"] == pytest.approx(expected, rel=1e-3)
     assert found["hours"] == found["training_hours"] == pytest.approx(sum(each["hours"] for each in found["listed"]))
     assert all(rows(database, mapper.class_) == [] for mapper in Base.registry.mappers)

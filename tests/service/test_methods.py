@@ -16,8 +16,10 @@ from fastapi.testclient import TestClient
         ("/metrics", "DELETE", {"GET"}),
     ],
 )
-def test_an_answer_names_all_methods_of_the_path(client: TestClient, path: str, method: str, allowed: set[str]) -> None:
-    answer = client.request(method, path)
+def test_an_answer_names_all_methods_of_the_path(
+    embedded_client: TestClient, path: str, method: str, allowed: set[str]
+) -> None:
+    answer = embedded_client.request(method, path)
 
     assert answer.status_code == 405
     assert answer.headers["content-type"] == "application/problem+json"

@@ -64,13 +64,13 @@ def figure(found: dict[Any, float], name: str, **labels: str) -> float:
     return found[name, frozenset(labels.items())]
 
 
-def test_requests_are_counted_by_route_and_status_and_not_by_id(client: TestClient) -> None:
-    search = client.post("/search", json=BODY).json()
+def test_requests_are_counted_by_route_and_status_and_not_by_id(embedded_client: TestClient) -> None:
+    search = embedded_client.post("/search", json=BODY).json()
     for path in (search["links"]["self"], search["links"]["self"], "/searches/98", "/searches/99", "/nowhere"):
-        client.get(path)
-    client.request("BREW", "/searches")
+        embedded_client.get(path)
+    embedded_client.request("BREW", "/searches")
 
-    found = figures(client)
+    found = figures(embedded_client)
 
     requests = {labels: value for (name, labels), value in found.items() if name == "quantrank_http_requests_total"}
     assert figure(found, "quantrank_http_requests_total", method="POST", route="/search", status="201") == 1
@@ -127,13 +127,15 @@ def test_leases_that_are_held_and_that_have_ended_are_told_apart(client: TestCli
     assert figure(found, "quantrank_evaluations", status="running") == 2
 
 
-def test_however_often_metrics_are_asked_for_the_database_is_not(client: TestClient, database: Database) -> None:
-    client.get("/metrics")
+def test_however_often_metrics_are_asked_for_the_database_is_not(
+    embedded_client: TestClient, sqlite_database: Database
+) -> None:
+    embedded_client.get("/metrics")
     statements: list[str] = []
-    event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    event.listen(sqlite_database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
 
     for _ in range(5):
-        client.get("/metrics")
+        embedded_client.get("/metrics")
 
     assert statements == []
 
@@ -157,19 +159,19 @@ def test_metrics_need_a_key_where_everything_does(sqlite_database: Database, tmp
     assert elsewhere.get("/metrics", headers=bearer(key)).status_code == 200
 
 
-def test_prometheus_gets_the_format_it_asks_for(client: TestClient) -> None:
-    answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+def test_prometheus_gets_the_format_it_asks_for(embedded_client: TestClient) -> None:
+    answer = embedded_client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
 
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
 
 
 def test_an_answer_says_the_id_of_its_request_and_so_do_the_lines(
-    client: TestClient, lines: list[dict[str, Any]]
+    embedded_client: TestClient, lines: list[dict[str, Any]]
 ) -> None:
-    named = client.post("/search", json=BODY, headers={"X-Request-ID": "proxy-7"})
-    unnamed = client.get(named.json()["links"]["self"])
-    refused = client.get("/searches/99/leaderboard")
+    named = embedded_client.post("/search", json=BODY, headers={"X-Request-ID": "proxy-7"})
+    unnamed = embedded_client.get(named.json()["links"]["self"])
+    refused = embedded_client.get("/searches/99/leaderboard")
 
     assert named.headers["x-request-id"] == "proxy-7"
     ids = [each.headers["x-request-id"] for each in (named, unnamed, refused)]
@@ -187,8 +189,8 @@ def test_an_answer_says_the_id_of_its_request_and_so_do_the_lines(
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 200, "line\tbreak", "ü"])
-def test_an_id_that_would_spoil_the_log_is_replaced(client: TestClient, given: str) -> None:
-    answer = client.get("/searches", headers={"X-Request-ID": given.encode()})
+def test_an_id_that_would_spoil_the_log_is_replaced(embedded_client: TestClient, given: str) -> None:
+    answer = embedded_client.get("/searches", headers={"X-Request-ID": given.encode()})
 
     assert answer.headers["x-request-id"].isalnum()
 
@@ -214,9 +216,11 @@ def test_a_fault_is_logged_under_the_id_that_the_answer_says(
     assert [line["status"] for line in lines if line["logger"] == "service.requests"] == [500]
 
 
-def test_what_asks_all_the_time_is_not_logged_unless_it_fails(client: TestClient, lines: list[dict[str, Any]]) -> None:
+def test_what_asks_all_the_time_is_not_logged_unless_it_fails(
+    embedded_client: TestClient, lines: list[dict[str, Any]]
+) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
-        assert client.get(path).status_code == 200
+        assert embedded_client.get(path).status_code == 200
 
     assert [line for line in lines if line["logger"] == "service.requests"] == []
 
