@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import NARROW, WIDE, serving
+from browsing import NARROW, WIDE, serving
 from sqlalchemy import select
 
 from searcher import leases, results, tables

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import serving
+from browsing import serving
 
 
 def shown(page: Any) -> list[str]:
