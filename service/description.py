@@ -14,10 +14,13 @@ EXAMPLES = Path(__file__).with_name("examples.json")
 
 _PROBLEM = "application/problem+json"
 _JSON = "application/json"
+_KEY = "An API key, as `quantrank keys create` prints it. What comes from the server's own host needs none."
 
 
 def completed(schema: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's description, with problems under their media type, request ids, and an example of every answer."""
+    """FastAPI's description, with keys, problems under their media type, request ids, and examples of answers."""
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": _KEY}}
+    schema["security"] = [{"key": []}, {}]
     examples = json.loads(EXAMPLES.read_text())
     for method, path, operation in operations(schema):
         for status, response in operation["responses"].items():

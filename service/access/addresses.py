@@ -40,6 +40,11 @@ def is_of_this_site(headers: Mapping[str, str]) -> bool:
     return _is_said_to_be_of_this_site(headers) is True
 
 
+def leads_a_browser_here(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that somebody goes to this address, as by a link; and not that a page loads it."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
 def _is_said_to_be_of_this_site(headers: Mapping[str, str]) -> bool | None:
     """None where nothing is said."""
     fetch_site = headers.get("sec-fetch-site")  # a page cannot set it; browsers leave it out over http to other hosts

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 
 from searcher.api_keys import note_use
-from service.access.addresses import host_of, is_loopback, is_of_another_site, is_of_this_site
+from service.access.addresses import host_of, is_loopback, is_of_another_site, is_of_this_site, leads_a_browser_here
 from service.access.caller import THIS_HOST, Caller
 from service.access.cookies import digest_in_cookie
 from service.access.refusal import CHALLENGE, KEY_REMEDY, Refusal
 from service.access.return_paths import SIGN_IN_PATH, sign_in_path
 from service.access.roles import changes_something, needed_role
 from service.problems import respond
+from service.routes.pages.errors import error_page, wants_page
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -57,10 +58,7 @@ class Guard:
         try:
             caller = await run_in_threadpool(self._caller_of, request)
         except Refusal as refusal:
-            if refusal.problem.status == 401 and _leads_to_a_page(request):
-                await RedirectResponse(sign_in_path(request.url), status_code=303)(scope, receive, send)
-                return
-            await respond(refusal.problem, refusal.headers)(scope, receive, send)
+            await _answer(request, refusal)(scope, receive, send)
             return
         request.state.caller = caller
         await self._app(scope, receive, send)
@@ -69,7 +67,8 @@ class Guard:
 
     def _caller_of(self, request: Request) -> Caller:
         needed, changes = needed_role(request.method, request.url.path), changes_something(request.method)
-        if changes and is_of_another_site(request.headers):
+        # Nothing is loaded into another site's page either: it could not read it, but what it costs.
+        if is_of_another_site(request.headers) and (changes or not leads_a_browser_here(request.headers)):
             detail = "A page of another site asked for this; use the pages of this server"
             raise Refusal(403, "Asked by another site", detail)
         caller = self._identified(request)
@@ -122,14 +121,17 @@ class Guard:
         return self._on_loopback and not forwarded and is_loopback(host_of(request.headers.get("host", "")))
 
 
+def _answer(request: Request, refusal: Refusal) -> Response:
+    problem = refusal.problem
+    # Whoever looks at a browser is led on, or told on a page; scripts and programs are told the problem.
+    if request.method != "GET" or "authorization" in request.headers or not wants_page(request):
+        return respond(problem, refusal.headers)
+    if problem.status == 401:
+        return RedirectResponse(sign_in_path(request.url), status_code=303)
+    page = error_page(request, problem.status, problem.title, problem.detail)
+    page.headers.update(refusal.headers or {})
+    return page
+
+
 def _key_needed(detail: str) -> Refusal:
     return Refusal(401, "A key is needed", detail, CHALLENGE)
-
-
-def _leads_to_a_page(request: Request) -> bool:
-    """Whether somebody looks at a browser that asks for a page; scripts and programs are told the problem instead."""
-    return (
-        request.method == "GET"
-        and "text/html" in request.headers.get("accept", "")
-        and "authorization" not in request.headers
-    )

@@ -40,8 +40,10 @@ def get_measurements(
         trained = trained_network(evaluation, found, settings.open_artifacts())
     except StoreFailed as error:
         raise HTTPException(503, str(error)) from None
-    if not _one_at_a_time.acquire(timeout=MOST_SECONDS):
-        raise HTTPException(503, "Other networks are being measured; try again in a minute")
+    # Nobody waits here: so many who wait would be all the threads that routes have.
+    if not _one_at_a_time.acquire(blocking=False):
+        detail = "Another network is being measured; try again in a moment"
+        raise HTTPException(503, detail, {"Retry-After": "10"})
     try:
         return _measured(export(trained, "safetensors"), settings.data_root)
     finally:

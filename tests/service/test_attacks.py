@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from callers import BODY, ELSEWHERE, LOCAL, bearer, make_key, server
+from callers import BODY, ELSEWHERE, LOCAL, bearer, make_key, server, sign_in
+from fastapi.testclient import TestClient
 from live import events_of, serving
 
 from searcher.api_keys import list_keys, revoke_key
@@ -23,7 +24,7 @@ from service.access.roles import Role
 from service.app import create_app
 from service.output import print_table
 from service.patience import ImpatientProtocol
-from service.routes import events
+from service.routes import events, measurements
 from service.servers import running_server
 from service.settings import Settings
 
@@ -136,6 +137,48 @@ def test_a_stream_ends_with_its_key(url: str, sqlite_database: Database, monkeyp
             emit(session, lock_searches(session, [search["id"]]), "secret")
 
         assert "secret" not in [each.get("event") for each in told]
+
+
+def test_another_sites_page_loads_nothing_and_links_here_all_the_same(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    client = server(sqlite_database, tmp_path, LOCAL, on_loopback=True)
+    image = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    frame = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    script = {"Origin": "http://evil.example.org"}
+
+    for headers in (image, frame, script):
+        assert client.get("/searches", headers=headers).status_code == 403
+    assert client.get("/", headers=link).status_code == 200
+    assert client.post("/search", json=BODY, headers=link).status_code == 403
+
+
+def test_measuring_makes_nobody_wait(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurements, "stage_to_export", lambda *_: (None, None))
+    monkeypatch.setattr(measurements, "trained_network", lambda *_: None)
+    client = server(sqlite_database, tmp_path, LOCAL, on_loopback=True)
+
+    with measurements._one_at_a_time:
+        refused = client.get("/ui/evaluations/1/measurements", params={"stage": "x"})
+
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "10"
+
+
+def test_who_looks_at_a_browser_is_told_on_a_page(sqlite_database: Database, tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path, requests_per_minute=1), sqlite_database, on_loopback=False)
+    client = TestClient(app, base_url=ELSEWHERE)
+    sign_in(client, make_key(sqlite_database, Role.READ))
+
+    refused = client.get("/", headers={"Accept": "text/html"})
+
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "Too many requests" in refused.text
+    assert refused.headers["content-type"].startswith("text/html")
 
 
 def test_no_answer_leads_to_the_host_that_a_request_names(sqlite_database: Database, tmp_path: Path) -> None:
