@@ -18,7 +18,7 @@ def two_nodes() -> Iterator[Any]:
     """A cluster of two nodes, of two cores and one; nobody is connected to it."""
     from ray.cluster_utils import Cluster
 
-    # Nodes find what tests share (``playing``) as this process does.
+    # Nodes find what tests share (``played``) as this process does.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **SMALL_STORE})

@@ -1,6 +1,6 @@
 """Every engine on every database keeps one contract: workers or Ray Tune on two nodes, SQLite or PostgreSQL.
 
-Evaluations are played (``playing``); ``test_placing`` trains. All tests of a combination share a pool of three places,
+Evaluations are played (``played``); ``test_placing`` trains. All tests of a combination share a pool of three places,
 one of which another search holds all the while, so that Ray Tune goes on. Searches have seeds of their own; what needs
 nothing but to run is posted at once (``POSTED``), and only looked at in tests.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import playing
+import played
 import pytest
 from building import end_lease, post, recipe, rows, run_out, stages_of, status_of
 from sqlalchemy import update
@@ -54,7 +54,7 @@ POSTED: dict[str, dict[str, Any]] = {
     "limited": {"seeds": [50], "max_evaluations": 2, "sampler": "grid"},
     "failing": {"seeds": [110]},
 }
-GOES = {(3, 110): playing.FAILS, (4, 110): playing.DIVERGES}
+GOES = {(3, 110): played.FAILS, (4, 110): played.DIVERGES}
 """How evaluations of these searches go that do not go as usual, by width and seed."""
 
 
@@ -73,7 +73,7 @@ class Pool:
 
     def tell(self, how: str | None, widths: Sequence[int], seed: int) -> None:
         for width in widths:
-            playing.tell(self.folder, f"basic-L8-D{width}", seed, how)
+            played.tell(self.folder, f"basic-L8-D{width}", seed, how)
 
     def search(self, search_id: int) -> Search:
         (found,) = rows(self.database, Search, id=search_id)
@@ -107,9 +107,9 @@ def pool(
         log_epochs(database)
         if engine == "ray":
             request.getfixturevalue("cluster")
-            patch.setattr(driver, "run_trial", playing.run_trial)
+            patch.setattr(driver, "run_trial", played.run_trial)
         found = Pool(engine, database, folder)
-        found.tell(playing.WAITS, [3], seed=0)
+        found.tell(played.WAITS, [3], seed=0)
         found.post(seeds=[0], widths=[3], priority=9)
         for (width, seed), how in GOES.items():
             found.tell(how, [width], seed)
@@ -147,13 +147,13 @@ def _by_ray(database: Database, settings: WorkerSettings) -> Iterator[None]:
 def _by_workers(database: Database, settings: WorkerSettings) -> Iterator[None]:
     """Processes, each of which is started again where it dies."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["playing"])
+    context.set_forkserver_preload(["played"])
     url = database.url.render_as_string(hide_password=False)
     stopping, processes = threading.Event(), [None] * PLACES
 
     def keep(index: int) -> None:
         while not stopping.is_set():
-            process = context.Process(target=playing.run_worker, args=(url, settings), daemon=True)
+            process = context.Process(target=played.run_worker, args=(url, settings), daemon=True)
             process.start()
             processes[index] = process
             if stopping.is_set():
@@ -251,7 +251,7 @@ def test_what_fails_or_diverges_is_said_to_and_everything_else_stands(pool: Pool
     pool.wait_for_end(search_id)
     assert pool.search(search_id).ended_by == "complete"
     assert pool.statuses(110) == {3: "failed", 4: "done", 5: "done", 6: "done", 7: "done"}
-    assert pool.evaluations(110)[3].error == f"ValueError: {playing.FAILURE}"
+    assert pool.evaluations(110)[3].error == f"ValueError: {played.FAILURE}"
     entries = _entries(pool.database, search_id)
     assert [(each.width, each.diverged, each.ranking_accuracy is None) for each in entries] == [
         (7, 0, False),
@@ -262,12 +262,12 @@ def test_what_fails_or_diverges_is_said_to_and_everything_else_stands(pool: Pool
 
 
 def test_a_cancelled_search_stops_and_leaves_its_places_to_others(pool: Pool) -> None:
-    pool.tell(playing.WAITS, [3, 4], seed=40)
+    pool.tell(played.WAITS, [3, 4], seed=40)
     cancelled = pool.post(seeds=[40], widths=[3, 4])
     wait_until(lambda: pool.running(40) == FREE_PLACES)
     with pool.database.write() as session:
         cancel_search(session, cancelled)
-    pool.tell(playing.WAITS, [3, 4], seed=41)
+    pool.tell(played.WAITS, [3, 4], seed=41)
     pool.post(seeds=[41], widths=[3, 4])
     wait_until(lambda: pool.running(41) == FREE_PLACES)
     assert pool.statuses(40) == dict.fromkeys([3, 4], "cancelled")
@@ -276,7 +276,7 @@ def test_a_cancelled_search_stops_and_leaves_its_places_to_others(pool: Pool) ->
 
 
 def test_what_another_search_wants_goes_on_when_one_is_cancelled(pool: Pool) -> None:
-    pool.tell(playing.WAITS, [3], seed=45)
+    pool.tell(played.WAITS, [3], seed=45)
     cancelled, other = (pool.post(seeds=[45], widths=[3]) for _ in range(2))
     wait_until(lambda: pool.running(45) == 1 and len(rows(pool.database, Proposal, search_id=other)) == 1)
     with pool.database.write() as session:
@@ -300,7 +300,7 @@ def test_a_limit_of_evaluations_ends_a_search_and_extended_it_goes_on(pool: Pool
 
 
 def test_a_time_limit_ends_a_search_with_what_it_has_and_stops_what_runs(pool: Pool) -> None:
-    pool.tell(playing.WAITS, [4], seed=60)
+    pool.tell(played.WAITS, [4], seed=60)
     search_id = pool.post(seeds=[60], widths=[3, 4], sampler="grid", time_limit_s=1000.0)
     wait_until(lambda: pool.statuses(60) == {3: "done", 4: "running"})
     with pool.database.write() as session:
@@ -309,13 +309,13 @@ def test_a_time_limit_ends_a_search_with_what_it_has_and_stops_what_runs(pool: P
     assert pool.search(search_id).ended_by == "time_limit_s"
     assert [each.width for each in _entries(pool.database, search_id)] == [3]
     assert pool.statuses(60) == {3: "done", 4: "cancelled"}
-    pool.tell(playing.WAITS, [3, 4], seed=61)
+    pool.tell(played.WAITS, [3, 4], seed=61)
     pool.post(seeds=[61], widths=[3, 4])  # every place is free again
     wait_until(lambda: pool.running(61) == FREE_PLACES)
 
 
 def test_a_target_ends_a_search_once_a_candidate_reaches_it(pool: Pool) -> None:
-    pool.tell(playing.WAITS, [4], seed=70)
+    pool.tell(played.WAITS, [4], seed=70)
     reached = 50.0 + 3 + 70 / 4 - 10.0  # as played
     search_id = pool.post(seeds=[70], widths=[3, 4], sampler="grid", target_accuracy=reached)
     pool.wait_for_end(search_id)
@@ -325,7 +325,7 @@ def test_a_target_ends_a_search_once_a_candidate_reaches_it(pool: Pool) -> None:
 
 def test_the_search_of_higher_priority_has_its_candidates_evaluated_first(pool: Pool) -> None:
     taken = [3, 4, 5]  # one more than there are places: Ray is given one ahead
-    pool.tell(playing.WAITS, taken, seed=80)
+    pool.tell(played.WAITS, taken, seed=80)
     before = pool.post(seeds=[80], widths=taken)
     wait_until(lambda: pool.running(80) == FREE_PLACES)
     wait_until(lambda: pool.engine == "optuna" or len(pool.statuses(80)) == len(taken))
@@ -338,8 +338,8 @@ def test_the_search_of_higher_priority_has_its_candidates_evaluated_first(pool: 
 
 
 def test_what_dies_is_placed_again_when_its_lease_has_ended_until_it_counts_as_lost(pool: Pool) -> None:
-    pool.tell(playing.DIES_ONCE, [3], seed=100)
-    pool.tell(playing.DIES, [4], seed=100)
+    pool.tell(played.DIES_ONCE, [3], seed=100)
+    pool.tell(played.DIES, [4], seed=100)
     search_id = pool.post(seeds=[100], widths=[3, 4, 5], recipe=recipe(1, 1))
 
     def attempts() -> dict[int, int]:
