@@ -73,7 +73,7 @@ PROVENANCE = {
 
 def names(count: int) -> list[str]:
     """So many architectures of three blocks at their first depths, the narrow ones first."""
-    kinds = [f"{block}-L{depth}" for block in TASK.blocks[:3] for depth in FAMILIES[block].default_depths[:4]]
+    kinds = [f"{block}-L{depth}" for block in TASK.blocks[:3] for depth in FAMILIES[block].default_depths[:5]]
     return [f"{kinds[number % len(kinds)]}-D{3 + number // len(kinds)}" for number in range(count)]
 
 
@@ -81,11 +81,12 @@ def fill(database: Database, evaluations: int) -> None:
     """Fills a migrated, empty database."""
     large = max(CANDIDATES, evaluations // 10)
     small = max(1, evaluations // 100)
+    rows = _rows(large)  # before the transaction, which may not be idle for long
     with database.write() as session:
         connection = session.connection()
         if not database.embedded:
             connection.execute(text("SET LOCAL session_replication_role = replica"))  # no look at foreign keys
-        _fill_names(connection, large)
+        _fill_names(connection, rows)
         for number in range(1 + SMALLER_BOARDS):
             recipe = _recipe(number)
             _fill_board(connection, recipe, number, small if number else large)
@@ -99,14 +100,8 @@ def _recipe(number: int) -> Recipe:
     return override(RECIPE, {"float_part": {"schedule": {"epochs": 10 + number}}}) if number else RECIPE
 
 
-def _fill_names(connection: Connection, count: int) -> None:
-    costs = ", ".join(f"{cost}_{bits} BIGINT" for bits in BIT_WIDTHS for cost in ("operations", "bytes"))
-    connection.execute(
-        text(
-            "CREATE TABLE filling (number BIGINT PRIMARY KEY, architecture TEXT, block TEXT, depth INTEGER, "
-            f"width INTEGER, parameters BIGINT, macs BIGINT, {costs})"
-        )
-    )
+def _rows(count: int) -> list[dict[str, Any]]:
+    """Architectures with their costs."""
     bit_widths, settings = [BitWidths.parse(bits) for bits in BIT_WIDTHS], RECIPE.retraining.quantizers
     rows = []
     for number, name in enumerate(names(count)):
@@ -116,6 +111,17 @@ def _fill_names(connection: Connection, count: int) -> None:
         for bits in BIT_WIDTHS:
             own |= {f"operations_{bits}": told.bit_operations[bits], f"bytes_{bits}": told.model_bytes[bits]}
         rows.append(own)
+    return rows
+
+
+def _fill_names(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    costs = ", ".join(f"{cost}_{bits} BIGINT" for bits in BIT_WIDTHS for cost in ("operations", "bytes"))
+    connection.execute(
+        text(
+            "CREATE TABLE filling (number BIGINT PRIMARY KEY, architecture TEXT, block TEXT, depth INTEGER, "
+            f"width INTEGER, parameters BIGINT, macs BIGINT, {costs})"
+        )
+    )
     columns = list(rows[0])
     connection.execute(
         text(f"INSERT INTO filling ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"), rows
@@ -277,7 +283,7 @@ def served(database: Database, folder: Path) -> Iterator[httpx.Client]:
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
     command = [sys.executable, "-W", "ignore", "-m", "service", "serve", "--port", "0", "--workers", "0"]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
@@ -315,6 +321,7 @@ def _kinds(searches: int) -> list[Requests]:
         Requests("leaderboard", lambda drawn: ("/leaderboard", board(drawn.randrange(1 + SMALLER_BOARDS)))),
         Requests("leaderboard_large_sorted", lambda drawn: ("/leaderboard", board(0) | {"sort": sort(drawn)})),
         Requests("leaderboard_filtered", filtered),
+        Requests("leaderboard_page", lambda drawn: ("/ui/leaderboard", board(drawn.randrange(1 + SMALLER_BOARDS)))),
         Requests("leaderboard_csv", lambda _: ("/leaderboard", board(0) | {"format": "csv"})),
         Requests("search_leaderboard", lambda drawn: (f"/searches/{1 + drawn.randrange(searches)}/leaderboard", {})),
         Requests("search_page", lambda drawn: (f"/ui/searches/{1 + drawn.randrange(searches)}", {})),

@@ -13,7 +13,7 @@ from searcher.board import SORT_KEYS, Filters, Order
 from searcher.leaderboard import leaderboard_of_task
 from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
 from service.cursors import MOST_CURSOR_CHARACTERS, read_cursor, write_cursor
-from service.dependencies import Reading, SettingsOf
+from service.dependencies import BoardsOf, CountedReading, SettingsOf
 from service.routes.pages.leaderboard_table import Table, columns, headings, tied_ranks
 from service.routes.pages.rendering import render
 from service.routes.pages.table_query import SHOWN_ROWS
@@ -29,7 +29,8 @@ _KEYS = {"float": "float_accuracy"} | {key: key for key in SORT_KEYS}
 @router.get("/ui/leaderboard")
 def leaderboard_page(
     request: Request,
-    session: Reading,
+    session: CountedReading,
+    boards: BoardsOf,
     settings: SettingsOf,
     task: Annotated[str, Query(max_length=64)] = _FIRST_TASK,
     recipe: Annotated[str, Query(max_length=10_000)] = "",
@@ -51,6 +52,7 @@ def leaderboard_page(
         parse_bit_widths(names),
         Filters(block=block or None, max_parameters=most),
         Order(sort, read_cursor(cursor) if cursor else None, SHOWN_ROWS),
+        boards=boards,
     )
     leaderboard = LeaderboardView.of(found, chosen, names, page)
     asked = {
