@@ -4,7 +4,7 @@
 
 A worker of ``claims.py``, which trains nothing, runs evaluations of one float and one W2A2 epoch on a real PostgreSQL,
 proposed in batches as in large pools. Every transaction is timed where it is made: as a whole, and for as long as it
-holds the row of a search, which others wait for. PostgreSQL's processor time is read from /proc.
+has the turn of its search or of its leaderboard, for which others wait. PostgreSQL's processor time is read from /proc.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Cost:
     database_ms: float = 0.0
     """From asking to answer, on one host: the database's work and the way there and back."""
     locked_ms: float = 0.0
-    """While the row of a search is locked, until the transaction has ended."""
+    """With the turn of a search, to tell it something, or of a leaderboard; until the transaction has ended."""
 
 
 class Recorder:
@@ -112,7 +112,7 @@ class Recorder:
 
     def _before(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         self._began[id(connection)] = time.perf_counter()
-        if "FROM searches" in statement and "FOR UPDATE" in statement:
+        if "pg_advisory_xact_lock" in statement or statement.startswith("UPDATE leaderboards"):
             self._locked.setdefault(id(connection), time.perf_counter())
 
     def _after(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

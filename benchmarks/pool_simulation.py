@@ -4,7 +4,7 @@
     python -m benchmarks.pool_simulation --check FILE...    # beside what benchmarks/claims.py measured
 
 Workers go round: they ask for an evaluation, run it with its epochs, renewing their lease beside it, and store its
-stages. What they ask the database takes its cores and, for a part of the time, the row of their search; both are given
+stages. What they ask the database takes its cores and, for a part of the time, their search's turn; both are given
 out first come, first served. What each step takes is measured (``pool_costs.py``), not assumed; what a network adds per
 statement, how many cores the database has, and how long evaluations are is said here.
 """
@@ -108,7 +108,7 @@ class Counted:
     training: float = 0.0
     core_seconds: float = 0.0
     locked: float = 0.0
-    """Seconds that rows of searches were locked."""
+    """Seconds that turns of searches were taken."""
 
 
 class Simulation:
@@ -261,7 +261,7 @@ COLUMNS: dict[str, Callable[[dict[str, float]], str]] = {
     "outside evaluation": lambda row: f"{row['outside_percent']:.2f} %",
     "not training": lambda row: f"{row['not_training_percent']:.2f} %",
     "database's cores": lambda row: f"{row['cores_percent']:.0f} %",
-    "search's row": lambda row: f"{row['locked_percent']:.0f} %",
+    "search's turn": lambda row: f"{row['locked_percent']:.0f} %",
 }
 
 
