@@ -104,6 +104,8 @@ def test_an_error_of_the_form_stands_at_its_field(url: str, page: Any) -> None:
     page.get_by_label("Parameters").fill("20000")
     page.locator("#listed tbody tr").first.wait_for()
     assert page.locator("#error-parameter_budget").inner_text() == ""
+    page.get_by_label("Changes to the recipe").fill('{"float_part": {"colour": 1}}')
+    page.locator("#error-recipe", has_text="is not a setting").wait_for()
     page.complaints.clear()  # Chromium tells of every answer 422
 
 

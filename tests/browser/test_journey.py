@@ -10,6 +10,8 @@ from typing import Any
 
 from browsing import serving
 
+SHORT = '{"float_part": {"schedule": {"epochs": 3}}, "retraining": {"schedule": {"epochs": 2}}}'
+
 
 def shown(page: Any) -> list[str]:
     names: list[str] = page.locator("#board tbody th a").all_inner_texts()
@@ -24,6 +26,7 @@ def test_a_search_is_posted_watched_and_its_winner_downloaded_and_run(page: Any,
 
         # The form tells what would be trained before anything is posted.
         page.get_by_label("Bit widths").fill("W2A2")
+        page.get_by_label("Changes to the recipe").fill(SHORT)
         page.get_by_label("Or exactly these architectures").fill("basic-L8-D3, basic-L8-D4, preact-L8-D3")
         page.locator("#listed tbody tr").nth(2).wait_for()
         assert page.locator("#told dd").first.inner_text() == "3"
@@ -38,7 +41,7 @@ def test_a_search_is_posted_watched_and_its_winner_downloaded_and_run(page: Any,
         assert all(name.startswith("basic") for name in shown(page))
         assert page.locator("#progress progress").evaluate("bar => bar.value === bar.max")
         for chart in ("pareto", "slopes", "curves"):
-            page.locator(f"#{chart} .trace").first.wait_for()
+            page.locator(f"#{chart} .point").first.wait_for()
         assert page.locator(".map td.cell a").count() == 3
 
         # Sorting and filters are in the address: whoever is given it sees the same.

@@ -12,7 +12,15 @@ const start = document.getElementById("start");
 const words = (text) => text.split(/[\s,]+/).filter(Boolean);
 // What is no number is sent as it is, for the server to say so.
 const numberOf = (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text.trim());
+function jsonOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
 const readers = {
+  json: jsonOf,
   text: (text) => text,
   names: words,
   integer: (text) => numberOf(text.replace(/[_ ]/g, "")),
@@ -34,6 +42,9 @@ function asked() {
     if (!control.name || control.name === "blocks" || control.value.trim() === "") continue;
     body[control.name] = readers[control.dataset.kind](control.value);
   }
+  const { recipe_changes: changes } = body;
+  delete body.recipe_changes;
+  if (changes !== undefined) body.recipe = typeof changes === "object" ? { name: body.recipe, ...changes } : changes;
   const blocks = checkedBlocks();
   if (blocks && !body.architectures) body.blocks = blocks;
   return body;

@@ -6,6 +6,7 @@ export function drawSlopes(element, { points, ranking }) {
   if (!both.length) return tell(element, `Lines appear with the first ${ranking} results.`);
   const { ink } = colors();
   const best = both[0];
+  const room = element.clientWidth < 480 ? 1.2 : 0.55; // for the names beside the lines
   const floatBest = both.reduce((one, other) => (other.float_accuracy > one.float_accuracy ? other : one));
   const named = new Set();
   const traces = both.map((point) => {
@@ -40,7 +41,7 @@ export function drawSlopes(element, { points, ranking }) {
   const annotations = [label(best, 1, best.accuracy, `best ${ranking}`), label(floatBest, 0, floatBest.float_accuracy, "best float")];
   if (floatBest !== best) annotations.push(label(floatBest, 1, floatBest.accuracy, `rank ${floatBest.rank}`));
   draw(element, traces, {
-    xaxis: axis("", { range: [-0.55, 1.55], tickvals: [0, 1], ticktext: ["float", ranking], tickfont: { color: ink, size: 13 }, fixedrange: true }),
+    xaxis: axis("", { range: [-room, 1 + room], tickvals: [0, 1], ticktext: ["float", ranking], tickfont: { color: ink, size: 13 }, fixedrange: true }),
     yaxis: axis("Validation accuracy, %"),
     annotations,
   });
