@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from building import kinds, post, recipe, rows, stages_of, status_of
+from building import end_lease, kinds, post, recipe, rows, stages_of, status_of
 
 from searcher.artifacts import Artifacts, checkpoint_file
 from searcher.leaderboard import search_leaderboard
+from searcher.leases import Lease
 from searcher.ray_tune.cluster import Share
 from searcher.ray_tune.driver import Driver
 from searcher.ray_tune.presence import DEVICE
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from searcher.database import Database
     from searcher.leaderboard import Entry
 
-MOST_SECONDS = 60.0
+MOST_SECONDS = 120.0
 ONE_CORE = Share(cpus=1)
 SMALL_STORE = {"object_store_memory": 80_000_000}
 THREE = {"parameter_budget": 10_000, "blocks": ["basic"], "depths": [8], "widths": [3, 4, 5]}
@@ -164,11 +165,14 @@ def test_an_evaluation_on_a_lost_node_is_placed_again_when_its_lease_has_ended(
 ) -> None:
     database = postgres_database
     search_id = post(database, engine="ray", **THREE | {"widths": [3], "recipe": recipe(30, 1)})
-    doomed = cluster.add_node(num_cpus=2, **SMALL_STORE)  # the only one with room for two cores
-    with _by_ray(database, tmp_path, Share(cpus=2), lease_seconds=1.0):
+    doomed = cluster.add_node(num_cpus=3, **SMALL_STORE)  # the only one with room for three cores
+    with _by_ray(database, tmp_path, Share(cpus=3), lease_seconds=3600.0):
         _wait_until(lambda: rows(database, CurvePoint) != [])
         cluster.remove_node(doomed, allow_graceful=False)
-        spare = cluster.add_node(num_cpus=2, **SMALL_STORE)
+        spare = cluster.add_node(num_cpus=3, **SMALL_STORE)
+        (evaluation,) = rows(database, Evaluation)
+        assert (evaluation.status, evaluation.attempt) == ("running", 1)
+        end_lease(database, Lease(evaluation.id, evaluation.lease_token or ""))
         _wait_until(lambda: status_of(database, search_id) == "finished")
     cluster.remove_node(spare)
     (evaluation,) = rows(database, Evaluation)
