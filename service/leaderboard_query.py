@@ -65,7 +65,7 @@ def _leaderboard_query(
     cursor: Annotated[
         str | None, Query(max_length=MOST_CURSOR_CHARACTERS, description="Of a page's `next`: what comes behind it.")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES, description="Most entries on a page.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES, description="Most entries on a page.")] = 50,
     format: Annotated[  # noqa: A002  the parameter's name
         Literal["json", "csv"] | None, Query(description="What `Accept` asks for if not given, or else JSON.")
     ] = None,
