@@ -125,3 +125,17 @@ def test_a_search_by_a_changed_recipe_links_to_the_leaderboard_of_that_recipe(
 
     assert re.findall(r'<tr id="row-([^"]+)"', page) == [NAMES[0], NAMES[2], NAMES[1]]
     assert "float_part.schedule.epochs = 9" in page
+
+
+def test_a_network_that_is_gone_cannot_be_measured_and_the_page_is_told_why(
+    client: TestClient, database: Database
+) -> None:
+    finished_search(client, database)
+    (number,) = numbers(database, "basic-L8-D3")
+    (stage,) = [each for each in rows(database, tables.Stage, evaluation_id=number) if each.bit_widths == "W2A2"]
+
+    refused = client.get(f"/ui/evaluations/{number}/measurements", params={"stage": stage.key})
+
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "evaluation" in refused.json()["detail"]
