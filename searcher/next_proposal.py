@@ -14,7 +14,7 @@ from searcher.proposals import Proposed, propose_all
 from searcher.samplers import load_sampler
 from searcher.searches import is_of_this_release, settle
 from searcher.situation import OPEN, situation_of
-from searcher.tables import Candidate, Evaluation, Proposal, Search
+from searcher.tables import Candidate, Evaluation, Event, Proposal, Search
 from searcher.workers import lacks_data, note_missing
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ _TURN = {"optuna": 1, "ray": 2}
 def propose_next(database: Database, *, engine: str = "optuna", count: int = 1, worker_id: str = "") -> bool:
     """Proposes up to ``count`` evaluations for one running search of an engine; False if none wants more.
 
-    Of those of the highest priority that do, it is the one with the fewest open evaluations. Searches over tasks that
-    the worker which asks could not train are left to others.
+    Of those of the highest priority that do, it is the one with the fewest open evaluations; of several, that which was
+    served longest ago. Searches over tasks that the worker which asks could not train are left to others.
 
     Searches that turn out to have nothing open and nothing left are settled on the way.
 
@@ -56,11 +56,23 @@ def _searches_by_need(session: Session, engine: str, worker_id: str) -> list[int
         .group_by(Proposal.search_id)
         .subquery()
     )
+    served_last = (
+        select(Event.id)
+        .where(Event.search_id == Search.id, Event.kind == "candidate_proposed")
+        .order_by(Event.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     query = (
         select(Search.id)
         .outerjoin(open_proposals, open_proposals.c.search_id == Search.id)
         .where(Search.status == "running", Search.engine == engine, ~lacks_data(worker_id, Search))
-        .order_by(Search.priority.desc(), func.coalesce(open_proposals.c.open, 0), Search.id)
+        .order_by(
+            Search.priority.desc(),
+            func.coalesce(open_proposals.c.open, 0),
+            func.coalesce(served_last, 0),  # a single worker leaves nothing open: then they take turns
+            Search.id,
+        )
     )
     return list(session.scalars(query))
 

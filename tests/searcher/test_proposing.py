@@ -85,9 +85,10 @@ def test_a_search_that_ran_dry_is_settled_on_the_way_to_the_next(database: Datab
     with database.write() as session:
         session.get_one(Search, dry).status = "running"  # as if its worker had died before it settled the search
     waiting = post(database, seeds=[1])
+    assert propose_next(database)  # for the one that was never served
     assert propose_next(database)
     assert (status_of(database, dry), status_of(database, waiting)) == ("finished", "running")
-    assert _open_proposals(database, waiting) == 1
+    assert _open_proposals(database, waiting) == 2
 
 
 def test_a_search_is_left_to_the_worker_that_has_yet_to_tell_how_its_evaluation_ended(database: Database) -> None:

@@ -227,6 +227,16 @@ def test_searches_of_a_higher_priority_are_served_first(database: Database) -> N
     assert len(rows(database, Proposal, search_id=low)) == 1
 
 
+def test_searches_of_one_priority_take_turns_even_at_a_single_worker(database: Database) -> None:
+    first, second = post(database), post(database, seeds=[1])
+    served = []
+    for _ in range(6):
+        assert propose_next(database)
+        served.append(len(rows(database, Proposal, search_id=first)) - len(rows(database, Proposal, search_id=second)))
+        work(database, claim(database))
+    assert served == [1, 0] * 3
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
