@@ -13,7 +13,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 # Where `make secrets` writes what docker-compose.yml reads.
 SECRETS ?= secrets
 
-.PHONY: setup demo serve test rehearse check format bench accuracy secrets fuzz screenshots clean
+.PHONY: slow setup demo serve test rehearse check format bench accuracy secrets fuzz screenshots clean
 
 setup: .venv/installed
 
@@ -31,6 +31,11 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal
+
+# What `make test` leaves out as slow by nature: searches on a real Ray cluster, the memory that training takes, networks
+# of 110 layers. About four minutes.
+slow: setup
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal -m slow --ignore tests/service/test_rehearsal.py
 
 # All that docker-compose.yml starts, a Ray cluster too, as processes of this host.
 rehearse: setup

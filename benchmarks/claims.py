@@ -18,7 +18,6 @@ import signal
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,7 +113,7 @@ class SleepingWorker(Worker):
                 stage = results.next_stage(session, lease)
 
 
-def work(url: str, folder: str, seconds: float, quick: bool, posted: Any, over: Any, spent: Any) -> None:
+def work(url: str, folder: str, seconds: float, quick: bool, posted: Any, spent: Any) -> None:
     """One process: works until told that the search is over, and says what it spent its time on."""
     database = Database(url)
     times = {"poll_seconds": 0.05, "lease_seconds": 5.0} if quick else {}
@@ -131,7 +130,7 @@ def work(url: str, folder: str, seconds: float, quick: bool, posted: Any, over: 
                 worker.spent.claims.append(time.perf_counter() - started)
 
     leases.claim = timed  # type: ignore[assignment]
-    threading.Thread(target=lambda: over.wait() and worker.stop(), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
     worker.spent.alive = time.perf_counter() - posted.value
     worker.spent.processor = time.process_time()
@@ -179,7 +178,10 @@ def measured(workers: int, candidates: int, seconds: float, kills: int) -> dict[
         database.dispose()
         spent = _run(url, folder, workers, candidates, seconds, kills)
         took = max(each.alive for each in spent)
-        return _told(database, spent, took, workers, candidates, seconds) | {"kills": kills}
+        told = _told(database, spent, took, workers, candidates, seconds) | {"kills": kills}
+        if kills:  # what those that were killed had spent is not known
+            told = {name: value for name, value in told.items() if not name.endswith(("_percent", "_evaluation"))}
+        return told
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
@@ -199,11 +201,12 @@ def _with_more_connections(server: Any, folder: Path) -> Any:
 def _run(url: str, folder: Path, workers: int, candidates: int, seconds: float, kills: int) -> list[Spent]:
     """A pool that has nothing to do at first, as pools mostly have; then the search is posted."""
     context = multiprocessing.get_context("fork")
-    queue, over, database = context.Queue(), context.Event(), Database(url)
-    posted = context.Value("d", 0.0)  # by perf_counter, which processes of one machine share
+    queue, database = context.Queue(), Database(url)
+    # By perf_counter, which processes of one machine share; without a lock, which one that is killed would keep.
+    posted = context.Value("d", 0.0, lock=False)
 
     def start() -> Any:
-        arguments = (url, str(folder), seconds, kills > 0, posted, over, queue)
+        arguments = (url, str(folder), seconds, kills > 0, posted, queue)
         process = context.Process(target=work, args=arguments, daemon=True)
         process.start()
         return process
@@ -222,7 +225,8 @@ def _run(url: str, folder: Path, workers: int, candidates: int, seconds: float, 
             os.kill(processes[index].pid, signal.SIGKILL)
             processes[index].join()
             left, processes[index] = left - 1, start()
-    over.set()
+    for process in processes:
+        process.terminate()
     assert left == 0, f"the search ended with {left} kills to go: give it more candidates"
     found = [queue.get(timeout=3600) for process in processes]
     for process in processes:

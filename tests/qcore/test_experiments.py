@@ -185,6 +185,7 @@ def test_stages_are_trained_once_and_figures_share_them(tmp_path: Path) -> None:
     assert all(0 <= each.test_accuracy <= 100 for each in results.trained.values() if each.test_accuracy is not None)
 
 
+@pytest.mark.slow
 def test_processes_get_what_one_process_gets(tmp_path: Path) -> None:
     plan = small_plan((0, 1))
 

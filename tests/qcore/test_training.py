@@ -540,6 +540,7 @@ def test_a_gradient_that_breaks_is_found_with_its_step_and_layer(
     assert result.divergence == Divergence(5, layer, "gradient")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "epochs", "seed"),
     # Where nothing holds clipping values, retraining MobileNetV2 from this seed breaks in its third epoch.

@@ -42,6 +42,7 @@ print(peak_bytes())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "task", "batch"),
     [

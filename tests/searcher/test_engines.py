@@ -93,7 +93,13 @@ class Pool:
         wait_until(lambda: all(status_of(self.database, each) != "running" for each in search_ids))
 
 
-@pytest.fixture(params=product(["optuna", "ray"], ["sqlite", "postgresql"]), ids="-".join, scope="module")
+@pytest.fixture(
+    params=[
+        pytest.param(each, id="-".join(each), marks=[pytest.mark.slow] if each[0] == "ray" else [])
+        for each in product(["optuna", "ray"], ["sqlite", "postgresql"])
+    ],
+    scope="module",
+)
 def pool(
     request: pytest.FixtureRequest,
     fresh_database: Callable[[str], AbstractContextManager[Database]],

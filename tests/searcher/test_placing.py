@@ -132,6 +132,7 @@ def expected(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return found
 
 
+@pytest.mark.slow
 def test_a_search_is_run_to_its_end_with_the_same_results(
     database: Database, tmp_path: Path, engine: str, place: Place, expected: tuple[Any, Any]
 ) -> None:
@@ -160,6 +161,7 @@ def test_what_cannot_be_trained_is_failed_with_what_is_wrong(sqlite_database: Da
     assert evaluation.error.startswith("recipe.float_part.checkpoint.path: 'nowhere.safetensors'")
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_a_lost_node_is_placed_again_when_its_lease_has_ended(
     cluster: Any, postgres_database: Database, tmp_path: Path
 ) -> None:
@@ -186,6 +188,7 @@ def test_workers_leave_a_ray_search_alone(sqlite_database: Database, tmp_path: P
     assert {each.status for each in rows(sqlite_database, Evaluation)} == {"queued"}
 
 
+@pytest.mark.slow
 def test_a_driver_told_to_stop_has_its_trials_hand_back_what_they_have_after_their_epoch(
     cluster: Any, postgres_database: Database, tmp_path: Path
 ) -> None:
