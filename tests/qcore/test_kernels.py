@@ -198,6 +198,7 @@ def test_kernels_that_compute_wrongly_are_found() -> None:
     assert not agree_with_formulas(replace(right, clip_backward=wrong))
 
 
+@pytest.mark.slow
 def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
     counting = (
         "import subprocess; run = subprocess.run; runs = []\n"
@@ -218,6 +219,7 @@ def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
     assert len(list((tmp_path / "quantrank").glob("kernels-*.so"))) == 1
 
 
+@pytest.mark.slow
 def test_candidates_and_bit_widths_share_what_was_compiled() -> None:
     """No candidate of a search waits for a compiler: after one of each kind, none is compiled anew."""
     kernels = compiled_kernels("eager")

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FUZZ = Path(__file__).parents[1] / "fuzz" / "run.py"
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_no_fault_and_no_answer_that_is_not_described() -> None:
     ended = subprocess.run(
         [sys.executable, str(FUZZ), "--cases", "1", "--examples", "10", "--phases", "examples,fuzzing,stateful"],

@@ -38,6 +38,7 @@ def test_what_cannot_be_is_refused(arguments: list[str], field: str, capsys: pyt
     assert f"quantrank: {field}: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_ray_search_without_a_server_brings_ray_along(capsys: pytest.CaptureFixture[str]) -> None:
     short = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
     recipe = json.dumps({"float_part": short, "retraining": short})
