@@ -165,6 +165,11 @@ class Artifacts:
         with self._answering("written"), suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
 
+    def is_old(self, name: str, seconds: float) -> bool:
+        """Whether a file was written longer ago than that."""
+        age = self.age_seconds(name)
+        return age is not None and age > seconds
+
     def remove_if_old(self, name: str, seconds: float) -> bool:
         """Removes a file that was written longer ago than that; whether it was.
 
@@ -176,8 +181,7 @@ class Artifacts:
             StoreFailed: when it cannot be removed, or somebody does not come to an end with writing.
         """
         with self._without_writers():
-            age = self.age_seconds(name)  # as it is now: it may have been written again
-            if age is None or age <= seconds:
+            if not self.is_old(name, seconds):  # as it is now: it may have been written again
                 return False
             self.remove(name)
             return True

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from qcore import Architecture, Recipe, stages_of
+from qcore import Architecture, Recipe
 from qcore import Stage as StagePlan
 from qcore.bit_widths import FLOAT
 from qcore.cost import macs
 from qcore.stages import NUMERICS_VERSION
-from searcher.proposals import ended_keys
+from searcher.planning import promoted
+from searcher.proposals import ended_keys, stages_at_rung
 from searcher.tables import Evaluation, Stage
 from searcher.workers import count_live
 
@@ -124,10 +125,14 @@ def estimate(session: Session, plan: SearchPlan, device: str = "cpu", workers: i
     rates = _Rates(session, plan.task, device)
     live, _ = count_live(session)
     costs = {each: macs(each.layers(plan.task)) for each in plan.candidates}
+    recipes = (*plan.rungs, plan.recipe)
     # By rung, candidate and seed: the stages it would train, by key.
     wanted = [
         [
-            [{stage.key: stage for stage in _stages(plan, each, rung, seed)} for seed in seeds]
+            [
+                {stage.key: stage for stage in stages_at_rung(plan.task, each, recipes, rung, seed, plan.bit_widths)}
+                for seed in seeds
+            ]
             for each in plan.candidates
         ]
         for rung, seeds in enumerate([plan.seeds[:1]] * len(plan.rungs) + [plan.seeds])
@@ -172,13 +177,6 @@ def estimate(session: Session, plan: SearchPlan, device: str = "cpu", workers: i
     )
 
 
-def _stages(plan: SearchPlan, architecture: Architecture, rung: int, seed: int) -> tuple[StagePlan, ...]:
-    """What an evaluation trains; before the full recipe, no more than what ranks."""
-    if rung == len(plan.rungs):
-        return stages_of(plan.task, architecture, plan.recipe, seed, plan.bit_widths)
-    return stages_of(plan.task, architecture, plan.rungs[rung], seed, plan.bit_widths[:1])
-
-
 def _expected(hours: list[list[list[float]]], promoted_share: float, most: int | None) -> list[tuple[int, float]]:
     """By rung, the full recipe last: how many evaluations are to be trained, and the hours of one in the mean.
 
@@ -191,7 +189,7 @@ def _expected(hours: list[list[list[float]]], promoted_share: float, most: int |
         to_train = [hour for hour in every if hour > 0]
         number = round(len(to_train) / len(rung) * population)
         found.append((number, fmean(to_train) if to_train else 0.0))
-        population = math.ceil(round(promoted_share * population, 9))
+        population = promoted(promoted_share, population)
     if most is None:
         return found
     left, limited = most, []

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from searcher.database import database_now
 from searcher.tables import Evaluation, Search, Worker
 from searcher.workers import DRIVER, lives
 
@@ -48,7 +47,7 @@ class StoreFigures:
 def pool_figures(session: Session) -> PoolFigures:
     searches = dict(session.execute(select(Search.status, func.count()).group_by(Search.status)).all())
     held = select(func.count()).where(Evaluation.is_held())
-    ended = select(func.count()).where(Evaluation.status == "running", Evaluation.lease_ends <= database_now())
+    ended = select(func.count()).where(Evaluation.is_abandoned())
     by_kind = (
         select(Worker.device, Worker.evaluation_id.is_not(None), func.count())
         .where(lives())

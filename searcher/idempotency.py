@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from qcore.errors import InvalidInput
-from searcher.database import database_now
+from searcher.database import database_now, insert_into
 from searcher.tables import IdempotencyKey, Search
 
 if TYPE_CHECKING:
@@ -75,9 +74,8 @@ def take_name(session: Session, name: Name, request: SearchRequest) -> None:
     """
     expired = IdempotencyKey.expires_at <= database_now()
     session.execute(delete(IdempotencyKey).where(expired).execution_options(synchronize_session=False))
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     taken = session.execute(
-        insert(IdempotencyKey)
+        insert_into(session, IdempotencyKey)
         .values(
             poster=name.poster or _NOBODY,
             key=name.key,

@@ -94,11 +94,7 @@ def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float)
 
 
 def _is_free() -> ColumnElement[bool]:
-    ended = and_(
-        Evaluation.status == "running",
-        Evaluation.lease_ends <= database_now(),
-        Evaluation.fruitless_attempts < MOST_ATTEMPTS,
-    )
+    ended = and_(Evaluation.is_abandoned(), Evaluation.fruitless_attempts < MOST_ATTEMPTS)
     return or_(Evaluation.status == "queued", ended)
 
 
@@ -172,11 +168,7 @@ def end_leases(session: Session, worker_id: str) -> None:
 
 def bury_lost(session: Session) -> None:
     """Gives up evaluations whose lease has ended as often as allowed, and settles the searches that wanted them."""
-    ended = and_(
-        Evaluation.status == "running",
-        Evaluation.lease_ends <= database_now(),
-        Evaluation.fruitless_attempts >= MOST_ATTEMPTS,
-    )
+    ended = and_(Evaluation.is_abandoned(), Evaluation.fruitless_attempts >= MOST_ATTEMPTS)
     found = list(session.scalars(select(Evaluation.id).where(ended).order_by(Evaluation.id)))
     if not found:
         return

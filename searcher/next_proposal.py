@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.events import lock_searches
-from searcher.proposals import Proposed, propose_all
+from searcher.proposals import ToPropose, propose_all
 from searcher.samplers import load_sampler
 from searcher.searches import is_of_this_release, settle
 from searcher.situation import OPEN, situation_of
@@ -136,8 +136,8 @@ def _leave_to_others(database: Database, search: Search, worker_id: str) -> None
         log.warning("search %d is left to other workers: %s", search.id, problem)
 
 
-def _proposed(session: Session, search: Search, wishes: Sequence[Wish]) -> list[Proposed]:
+def _proposed(session: Session, search: Search, wishes: Sequence[Wish]) -> list[ToPropose]:
     names = [wish.architecture.name for wish in wishes]
     query = select(Candidate).where(Candidate.search_id == search.id, Candidate.architecture.in_(names))
     by_name = {candidate.architecture: candidate for candidate in session.scalars(query)}
-    return [Proposed(by_name[wish.architecture.name], wish.rung, wish.seeds) for wish in wishes]
+    return [ToPropose(by_name[wish.architecture.name], wish.rung, wish.seeds) for wish in wishes]

@@ -184,7 +184,7 @@ class Situation:
         return needed <= self.left
 
     def _promoted(self, population: int) -> int:
-        return math.ceil(round(self.strategy.promoted_share * population, 9))
+        return promoted(self.strategy.promoted_share, population)
 
     @cached_property
     def _populations(self) -> list[int]:
@@ -206,6 +206,11 @@ class Situation:
         yield from self.strategy.seeds
         following = max(self.strategy.seeds) + 1
         yield from range(following, following + self.strategy.max_seeds + len(self.strategy.seeds))
+
+
+def promoted(share: float, population: int) -> int:
+    """How many of a rung's candidates go on to the next; a product that is whole but for rounding is whole."""
+    return math.ceil(round(share * population, 9))
 
 
 def mean_accuracy(outcomes: Sequence[Outcome]) -> float | None:

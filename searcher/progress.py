@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import case, exists, func, select
 
+from searcher.planning import promoted
 from searcher.proposals import stages_wanted_by
 from searcher.situation import evaluations_left, recipes_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
@@ -85,7 +85,7 @@ def _evaluations_to_come(session: Session, search: Search, unproposed: int) -> l
     for rung in range(len(search.rungs) + 1):
         seeds = len(search.seeds) if rung == len(search.rungs) else 1
         to_come.append(seeds * max(0, population - proposed.get(rung, 0)))
-        population = math.ceil(search.promoted_share * population)
+        population = promoted(search.promoted_share, population)
     left = evaluations_left(session, search)
     if left is not None:
         for rung in reversed(range(len(to_come))):

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from qcore import Recipe, Task
+
 _CHUNK = 500
 
 
 @dataclass(frozen=True)
-class Proposed:
+class ToPropose:
     """A candidate at one of a search's rungs, with some seeds."""
 
     candidate: Candidate
@@ -36,10 +38,10 @@ class Proposed:
 def propose(session: Session, search: Search, candidate: Candidate) -> None:
     """Proposes a candidate with the full recipe and the search's seeds; see ``propose_all``."""
     rung = len(search.rungs)
-    propose_all(session, search, [Proposed(candidate, rung, seeds_at(search, rung))])
+    propose_all(session, search, [ToPropose(candidate, rung, seeds_at(search, rung))])
 
 
-def propose_all(session: Session, search: Search, wanted: Sequence[Proposed]) -> None:
+def propose_all(session: Session, search: Search, wanted: Sequence[ToPropose]) -> None:
     """Links candidates to one evaluation per seed, queueing what is not there yet, within ``max_evaluations``.
 
     The first come first. The search's row is locked by the caller.
@@ -155,19 +157,25 @@ def ended_keys(session: Session, wanted: Iterable[str]) -> set[str]:
 
 
 def stages_at(search: Search, candidate: Candidate, rung: int, seeds: Sequence[int]) -> tuple[StagePlan, ...]:
-    """What a candidate's evaluations with those seeds train; before the full recipe, no more than what ranks."""
-    names = search.bit_widths if rung == len(search.rungs) else search.bit_widths[:1]
+    """What a candidate's evaluations with those seeds train."""
+    task, architecture = stored_task(search.task, search.task_version), Architecture.parse(candidate.architecture)
+    recipes, bit_widths = recipes_of(search), tuple(map(BitWidths.parse, search.bit_widths))
     return tuple(
-        stage
-        for seed in seeds
-        for stage in stages_of(
-            stored_task(search.task, search.task_version),
-            Architecture.parse(candidate.architecture),
-            recipes_of(search)[rung],
-            seed,
-            tuple(map(BitWidths.parse, names)),
-        )
+        stage for seed in seeds for stage in stages_at_rung(task, architecture, recipes, rung, seed, bit_widths)
     )
+
+
+def stages_at_rung(
+    task: Task,
+    architecture: Architecture,
+    recipes: Sequence[Recipe],
+    rung: int,
+    seed: int,
+    bit_widths: tuple[BitWidths, ...],
+) -> tuple[StagePlan, ...]:
+    """What one evaluation trains; before the full recipe, the last, no more than what ranks."""
+    is_full = rung == len(recipes) - 1
+    return stages_of(task, architecture, recipes[rung], seed, bit_widths if is_full else bit_widths[:1])
 
 
 def keys_of(stages: Iterable[StagePlan]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from qcore import InvalidInput
-from searcher.artifacts import Artifacts, checkpoint_file, network_file
+from searcher.artifacts import checkpoint_file, network_file
 from searcher.database import described
 from searcher.leaderboard import stages_of_best
 from searcher.situation import OPEN
@@ -18,6 +18,7 @@ from searcher.tables import Evaluation, Stage
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from searcher.artifacts import Artifacts
     from searcher.database import Database
 
 GRACE_SECONDS = 3600.0
@@ -81,18 +82,8 @@ def collect_garbage(
         problem = f"holds {len(named)} files of which {described(database.url)} knows none"
         remedy = "set QUANTRANK_DATABASE_URL (or _HOME) to the database of the workers that wrote them"
         raise InvalidInput("QUANTRANK_ARTIFACTS", artifacts.location, problem, remedy)
-    garbage, oldest = [], max(older_than_seconds, GRACE_SECONDS)
-    for file in found:
-        if file.name in needs.needed:
-            continue
-        if (_is_older if dry_run else Artifacts.remove_if_old)(artifacts, file.name, oldest):
-            garbage.append(file)
-    return garbage
-
-
-def _is_older(artifacts: Artifacts, name: str, seconds: float) -> bool:
-    age = artifacts.age_seconds(name)
-    return age is not None and age > seconds
+    oldest, collects = max(older_than_seconds, GRACE_SECONDS), artifacts.is_old if dry_run else artifacts.remove_if_old
+    return [file for file in found if file.name not in needs.needed and collects(file.name, oldest)]
 
 
 def _needs(session: Session, keep_top: int | None) -> _Needs:

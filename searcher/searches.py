@@ -16,7 +16,7 @@ from searcher.events import emit, lock_searches
 from searcher.idempotency import bind_name, take_name
 from searcher.planning import mean_accuracy
 from searcher.proposals import (
-    Proposed,
+    ToPropose,
     ended_keys,
     has_open_proposals,
     keys_of,
@@ -112,7 +112,7 @@ def create_search(
     emit(session, [search], "search_created", candidates=len(candidates))
     ended = ended_keys(session, set().union(*(keys for _, _, keys in wanted)))
     there = [(candidate, rung) for candidate, rung, keys in wanted if keys <= ended]
-    propose_all(session, search, [Proposed(candidate, rung, seeds_at(search, rung)) for candidate, rung in there])
+    propose_all(session, search, [ToPropose(candidate, rung, seeds_at(search, rung)) for candidate, rung in there])
     settle(session, search)
     return search
 

@@ -216,6 +216,11 @@ class Evaluation(Base):
         """The SQL condition that a worker has it: its lease has not ended."""
         return and_(cls.status == "running", cls.lease_ends > database_now())
 
+    @classmethod
+    def is_abandoned(cls) -> ColumnElement[bool]:
+        """The SQL condition that its worker's lease has ended and nobody has taken it over."""
+        return and_(cls.status == "running", cls.lease_ends <= database_now())
+
 
 class Proposal(Base):
     """A search wants an evaluation of one of its candidates."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcore import Architecture
-from searcher.planning import Outcome, Situation, Strategy, Wish
+from searcher.planning import Outcome, Situation, Strategy, Wish, promoted
 from searcher.samplers import load_sampler
 
 if TYPE_CHECKING:
@@ -191,3 +191,8 @@ def test_results_that_are_there_already_are_not_asked_for_again(workers: int) ->
         situation = replace(situation, outcomes=(*situation.outcomes, done))
     assert SPACE[0] not in [wish.architecture for wish in asked]
     assert workers > 0
+
+
+@given(st.integers(1, 100), st.integers(0, 2000))
+def test_a_share_that_is_whole_promotes_no_more_for_rounding(hundredths: int, population: int) -> None:
+    assert promoted(hundredths / 100, population) == -(-hundredths * population // 100)
