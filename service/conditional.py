@@ -25,8 +25,14 @@ def etag_of(*parts: object) -> str:
 
 def not_modified(request: Request, etag: str) -> Response | None:
     """The answer to a client that says it has what the ETag stands for; None to others."""
-    known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
-    return Response(status_code=304, headers=_headers(etag)) if etag in known or known == ["*"] else None
+    is_there = is_known(etag, request.headers.get("if-none-match"))
+    return Response(status_code=304, headers=_headers(etag)) if is_there else None
+
+
+def is_known(etag: str, if_none_match: str | None) -> bool:
+    """Whether a client says by that header that it has what the ETag stands for."""
+    known = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
+    return etag in known or known == ["*"]
 
 
 def answer(content: str, media_type: str, etag: str, headers: Mapping[str, str] | None = None) -> Response:

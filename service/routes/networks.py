@@ -11,6 +11,7 @@ from searcher.artifacts import StoreFailed
 from searcher.database import Database
 from searcher.exports import stage_to_export, trained_network
 from searcher.results import get_evaluation
+from service.conditional import is_known
 from service.dependencies import EvaluationId, SettingsOf, get_database
 from service.problems import NotFound, problem_responses
 from service.settings import Settings
@@ -90,7 +91,7 @@ def _download(
     # The store may be far away: no session is held meanwhile.
     tag = None if stage.network_digest is None else f'"{stage.network_digest}.{file_format}.{with_codes:d}"'
     headers = {} if tag is None else {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if tag is not None and known_tags is not None and tag in known_tags:
+    if tag is not None and is_known(tag, known_tags):
         return Response(status_code=304, headers=headers)
     try:
         trained = trained_network(evaluation, stage, settings.open_artifacts())

@@ -49,6 +49,7 @@ def evaluation_page(
     task, recipe = stored_task(evaluation.task, evaluation.task_version), Recipe.stored(chosen.recipe)
     bits = BitWidths.parse(chosen.bit_widths)
     settings = recipe.retraining.quantizers
+    quantized = tuple(each.bit_widths for each in stages if each.bit_widths != str(FLOAT))
     return render(
         request,
         "evaluation.html",
@@ -61,19 +62,13 @@ def evaluation_page(
         chosen=chosen,
         recipe=recipe,
         recipe_changes=task.recipe_changes(recipe),
-        costs=costs_of(
-            evaluation.architecture,
-            evaluation.task,
-            evaluation.task_version,
-            tuple(each.bit_widths for each in stages if each.bit_widths != str(FLOAT)),
-            settings,
-        ),
+        costs=costs_of(evaluation.architecture, evaluation.task, evaluation.task_version, quantized, settings),
         layers=_layers(evaluation, task, bits, settings),
         command=reproducing_command(
             evaluation.architecture,
             task,
             recipe_text(task, recipe),
-            [each.bit_widths for each in stages if each.bit_widths != str(FLOAT)] or [_PREFERRED],
+            quantized or (_PREFERRED,),
             [evaluation.seed],
             chosen.provenance or {},
         ),

@@ -16,7 +16,7 @@ from service.cursors import MOST_CURSOR_CHARACTERS, read_cursor, write_cursor
 from service.dependencies import BoardsOf, CountedReading, SettingsOf
 from service.routes.pages.leaderboard_table import Table, columns, headings, tied_ranks
 from service.routes.pages.rendering import render
-from service.routes.pages.table_query import SHOWN_ROWS
+from service.routes.pages.table_query import SHOWN_ROWS, number_of
 from service.schemas import LeaderboardView
 
 router = APIRouter(default_response_class=HTMLResponse)
@@ -44,13 +44,12 @@ def leaderboard_page(
     found = get_task(task, settings.data_root)
     chosen = resolve_recipe(found, recipe_from_text(recipe) if recipe else None, settings.data_root, settings.device)
     names = [name.strip() for name in bit_widths.split(",") if name.strip()]
-    most = int(max_parameters) if max_parameters.isascii() and max_parameters.isdigit() else None
     page = leaderboard_of_task(
         session,
         found,
         chosen,
         parse_bit_widths(names),
-        Filters(block=block or None, max_parameters=most),
+        Filters(block=block or None, max_parameters=number_of(max_parameters)),
         Order(sort, read_cursor(cursor) if cursor else None, SHOWN_ROWS),
         boards=boards,
     )

@@ -25,7 +25,7 @@ class TableQuery:
 
     @property
     def most_parameters(self) -> int | None:
-        return int(self.max_parameters) if self.max_parameters.isascii() and self.max_parameters.isdigit() else None
+        return number_of(self.max_parameters)
 
     @property
     def filters(self) -> bool:
@@ -43,3 +43,8 @@ class TableQuery:
         usual = {"sort": "rank", "rows": SHOWN_ROWS}
         kept = {key: value for key, value in values.items() if value and value != usual.get(key)}
         return f"?{urlencode(kept, doseq=True)}"
+
+
+def number_of(text: str) -> int | None:
+    """What a form's field says; None if it is empty, or no whole number."""
+    return int(text) if text.isascii() and text.isdigit() else None
