@@ -6,20 +6,18 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from playing import play
 from sqlalchemy import select
 
 from qcore import Architecture, get_task, stages_of
-from searcher import leases, results
 from searcher.database import Database
 from searcher.named import parse_bit_widths, resolve_recipe
-from searcher.proposals import propose
-from searcher.tables import Candidate, Evaluation, Search, Stage
+from searcher.tables import Evaluation, Stage
 from service.app import create_app
 from service.cli import _parser
 from service.settings import Settings
@@ -40,40 +38,25 @@ FLOAT = {3: 90.0, 4: 98.0, 5: 97.0, 6: 96.0, 7: 99.0}
 
 
 @pytest.fixture
-def client(database: Database, tmp_path: Path) -> Iterator[TestClient]:
-    settings = Settings(home=tmp_path, database_url=None)
-    with TestClient(create_app(settings, database), base_url="http://127.0.0.1") as client:
-        yield client
-
-
-@pytest.fixture
 def search(client: TestClient, database: Database) -> Any:
     """A finished search of five architectures with two seeds."""
     posted = client.post("/search", json=BODY).json()
-    play(database, posted["id"])
+    play_widths(database, posted["id"])
     return posted
 
 
-def play(database: Database, search_id: int, threads: int = 1) -> None:
-    with database.write() as session:
-        search = session.get_one(Search, search_id)
-        for candidate in session.scalars(select(Candidate).filter_by(search_id=search_id)).all():
-            propose(session, search, candidate)
-        while lease := leases.claim(session, "worker", 1000.0):
-            evaluation = session.get_one(Evaluation, lease.evaluation_id)
-            while stage := results.next_stage(session, lease):
-                of_width = {"float": FLOAT, "W2A2": W2A2}.get(str(stage.plan.bit_widths), FLOAT)
-                value = of_width[evaluation.width] + evaluation.seed / 4
-                results.accept_stage(
-                    session,
-                    lease,
-                    stage.stage_id,
-                    status="done",
-                    validation_accuracy=value,
-                    test_accuracy=value - 1,
-                    train_seconds=evaluation.width / 2,
-                    provenance={**MADE_BY, "threads": threads, "revision": f"r{evaluation.seed}"},
-                )
+def play_widths(database: Database, search_id: int, threads: int = 1) -> None:
+    def told(evaluation: Evaluation, bits: str) -> dict[str, Any]:
+        of_width = {"float": FLOAT, "W2A2": W2A2}.get(bits, FLOAT)
+        value = of_width[evaluation.width] + evaluation.seed / 4
+        return {
+            "validation_accuracy": value,
+            "test_accuracy": value - 1,
+            "train_seconds": evaluation.width / 2,
+            "provenance": {**MADE_BY, "threads": threads, "revision": f"r{evaluation.seed}"},
+        }
+
+    play(database, search_id, told)
 
 
 def widths(board: Any) -> list[int]:
@@ -206,7 +189,7 @@ def test_what_a_client_has_is_not_sent_again_until_it_changes(
     first = get()
     same = get(f'"other", W/{first.headers["etag"]}')
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", first.headers["etag"])
-    play(database, client.post("/search", json={**BODY, "seeds": [0, 1, 2]}).json()["id"])
+    play_widths(database, client.post("/search", json={**BODY, "seeds": [0, 1, 2]}).json()["id"])
     changed = get(first.headers["etag"])
     assert changed.status_code == 200
     assert changed.headers["etag"] != first.headers["etag"]
@@ -253,7 +236,7 @@ def test_the_command_of_a_row_trains_the_stages_that_made_it(
     settings = Settings(home=tmp_path, database_url=None)
     with TestClient(create_app(settings, sqlite_database), base_url="http://127.0.0.1") as client:
         search = client.post("/search", json={**BODY, "widths": [3], **given}).json()
-        play(sqlite_database, search["id"], threads)
+        play_widths(sqlite_database, search["id"], threads)
         (entry,) = client.get(search["links"]["leaderboard"]).json()["entries"]
 
     loop, command, done = entry["command"].split("; ")
