@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     from searcher.leases import Lease
 
 MOST_CONNECTIONS = 400
+WHOLE_POOL = (
+    "outside_evaluation_percent",
+    "with_the_wait_for_the_last_percent",
+    "not_sleeping_percent",
+    "processor_milliseconds_an_evaluation",
+)
+"""Figures that every worker's own account is needed for."""
 ONE_EPOCH = {"schedule": {"epochs": 1, "warmup_epochs": 0}}
 
 
@@ -180,7 +187,7 @@ def measured(workers: int, candidates: int, seconds: float, kills: int) -> dict[
         took = max(each.alive for each in spent)
         told = _told(database, spent, took, workers, candidates, seconds) | {"kills": kills}
         if kills:  # what those that were killed had spent is not known
-            told = {name: value for name, value in told.items() if not name.endswith(("_percent", "_evaluation"))}
+            told = {name: value for name, value in told.items() if name not in WHOLE_POOL}
         return told
     finally:
         server.cleanup()
