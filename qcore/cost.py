@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from qcore.bit_widths import FLOAT, FLOAT_BITS, BitWidths
 from qcore.layer_bits import activation_bits, input_bits, weight_bits
-from qcore.layers import Activation, BatchNorm, Conv, Linear, weight_layers
+from qcore.layers import Activation, BatchNorm, weight_layers
 from qcore.recipe import QuantizerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qcore.architecture import Architecture
     from qcore.layers import Layer
@@ -24,35 +24,24 @@ _FLOAT_BYTES = FLOAT_BITS // 8
 
 def parameters(layers: tuple[Layer, ...]) -> int:
     """Trainable parameters of the float network: weights, biases, and BN's scale and shift."""
-    total = 0
-    for layer in layers:
-        match layer:
-            case Conv() | Linear():
-                total += layer.weights + (layer.shape[0] if layer.bias else 0)
-            case BatchNorm():
-                total += 2 * layer.shape[0]
-            case _:
-                pass
-    return total
+    return _Sizes(layers).parameters
 
 
 def state_values(layers: tuple[Layer, ...]) -> int:
     """Parameters plus BN's running means and variances: what the paper's Table 5 counts."""
-    return parameters(layers) + sum(2 * layer.shape[0] for layer in layers if isinstance(layer, BatchNorm))
+    return _Sizes(layers).state_values
 
 
 def macs(layers: tuple[Layer, ...]) -> int:
     """Multiply-accumulates of the convolutions and linear layers for one input."""
-    return sum(layer.macs for layer in weight_layers(layers))
+    return _Sizes(layers).macs
 
 
 def bit_operations(
     layers: tuple[Layer, ...], bit_widths: BitWidths, settings: QuantizerSettings, image_bits: int
 ) -> int:
     """Sum over layers of MACs x weight bits x bits of the values it reads; float counts 32."""
-    weights = weight_bits(layers, bit_widths, settings)
-    reads = input_bits(layers, bit_widths, settings, image_bits)
-    return sum(layer.macs * (weights[layer.name] or FLOAT_BITS) * reads[layer.name] for layer in weight_layers(layers))
+    return _Sizes(layers).bit_operations(bit_widths, settings, input_bits(layers, bit_widths, settings, image_bits))
 
 
 def model_bytes(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: QuantizerSettings) -> int:
@@ -62,25 +51,54 @@ def model_bytes(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: Quan
     biases, BN (as one scale and one shift a channel) and one clipping value per quantized activation are float32.
     In float this is 4 bytes a parameter.
     """
-    weights = weight_bits(layers, bit_widths, settings)
-    total = 0
-    for layer in layers:
-        match layer:
-            case Conv() | Linear():
-                bits = weights[layer.name]
-                if bits is None:
-                    total += _FLOAT_BYTES * layer.weights
-                else:
-                    total += -(-layer.weights * bits // 8) + _FLOAT_BYTES
-                if layer.bias:
-                    total += _FLOAT_BYTES * layer.shape[0]
-            case BatchNorm():
-                total += 2 * _FLOAT_BYTES * layer.shape[0]
-            case Activation() if activation_bits(layer, bit_widths, settings) is not None:
-                total += _FLOAT_BYTES
-            case _:
-                pass
-    return total
+    return _Sizes(layers).model_bytes(bit_widths, settings)
+
+
+class _Sizes:
+    """What costs are sums of, taken from a layer list in one pass: thousands of networks are described for a page."""
+
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
+        self._weighted = tuple(weight_layers(layers))
+        self._weights = [layer.weights for layer in self._weighted]
+        self._macs = [layer.macs for layer in self._weighted]
+        self._biases = sum(layer.shape[0] for layer in self._weighted if layer.bias)
+        self._channels = sum(layer.shape[0] for layer in layers if type(layer) is BatchNorm)
+        """That BN scales and shifts."""
+        self._activations = [layer for layer in layers if type(layer) is Activation]
+
+    @property
+    def parameters(self) -> int:
+        return sum(self._weights) + self._biases + 2 * self._channels
+
+    @property
+    def macs(self) -> int:
+        return sum(self._macs)
+
+    @property
+    def state_values(self) -> int:
+        return self.parameters + 2 * self._channels
+
+    def bit_operations(self, bit_widths: BitWidths, settings: QuantizerSettings, reads: Mapping[str, int]) -> int:
+        """``reads`` has the bits of the values that each weight layer reads."""
+        bits = weight_bits(self._weighted, bit_widths, settings)
+        return sum(
+            macs * (bits[layer.name] or FLOAT_BITS) * reads[layer.name]
+            for layer, macs in zip(self._weighted, self._macs, strict=True)
+        )
+
+    def model_bytes(self, bit_widths: BitWidths, settings: QuantizerSettings) -> int:
+        values, packed = self._biases + 2 * self._channels, 0
+        bits_of_layers = weight_bits(self._weighted, bit_widths, settings).values()
+        for count, bits in zip(self._weights, bits_of_layers, strict=True):
+            if bits is None:
+                values += count
+            else:
+                values += 1
+                packed += -(-count * bits // 8)
+        if bit_widths.activation is not None:
+            of_activations = (activation_bits(layer, bit_widths, settings) for layer in self._activations)
+            values += sum(bits is not None for bits in of_activations)
+        return packed + _FLOAT_BYTES * values
 
 
 @dataclass(frozen=True)
@@ -126,16 +144,17 @@ def describe(
     """
     settings = settings or QuantizerSettings()
     layers = architecture.layers(task)
-    widths = [FLOAT, *bit_widths]
+    sizes, widths = _Sizes(layers), [FLOAT, *bit_widths]
+    reads = {bits.activation: input_bits(layers, bits, settings, task.input_bits) for bits in widths}
     return Description(
         architecture=architecture.name,
         block=architecture.block,
         depth=architecture.depth,
         width=architecture.width,
         blocks_per_group=architecture.blocks_per_group,
-        parameters=parameters(layers),
-        state_values=state_values(layers),
-        macs=macs(layers),
-        bit_operations={str(bits): bit_operations(layers, bits, settings, task.input_bits) for bits in widths},
-        model_bytes={str(bits): model_bytes(layers, bits, settings) for bits in widths},
+        parameters=sizes.parameters,
+        state_values=sizes.state_values,
+        macs=sizes.macs,
+        bit_operations={str(bits): sizes.bit_operations(bits, settings, reads[bits.activation]) for bits in widths},
+        model_bytes={str(bits): sizes.model_bytes(bits, settings) for bits in widths},
     )

@@ -190,7 +190,7 @@ def tensor_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
 
 def weight_layers(layers: tuple[Layer, ...]) -> list[WeightLayer]:
     """Layers that multiply by weights, in order; the first and the last of them have bits of their own."""
-    return [layer for layer in layers if isinstance(layer, Conv | Linear)]
+    return [layer for layer in layers if isinstance(layer, (Conv, Linear))]
 
 
 @dataclass

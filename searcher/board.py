@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
-    from sqlalchemy import Row
 
     from searcher.standings import Standing
 
@@ -37,10 +37,13 @@ SORT_KEYS = (
     "train_seconds",
 )
 """What entries are sorted by: upwards, or downwards with a minus before it. ``rank`` has the best first."""
+COLUMNS = ("architecture", "block", "accuracy", "squares", *SORT_KEYS[1:])
+"""What a board has of each standing."""
 MOST_COMPARED_ORDERS = 2000
 """Entries, the best ones, that the agreement of two orders is told of."""
 
 _MOST_FILTERED = 16
+_values = attrgetter(*COLUMNS)
 _LIMITS = {
     "max_parameters": "parameters",
     "max_model_bytes": "model_bytes",
@@ -119,17 +122,17 @@ class Board:
         self._filtered: OrderedDict[tuple[Filters, Collection[str] | None], Board] = OrderedDict()
 
     @classmethod
-    def of(cls, standings: Iterable[Standing | Row[Any]], examples: int | None) -> Board:
-        found = list(standings)
-        columns = {
-            name: np.array([_number(getattr(each, name)) for each in found], np.float64)
-            for name in ("accuracy", "squares", *SORT_KEYS[1:])
-        }
-        names, blocks = (
-            np.array([each.architecture for each in found], object),
-            np.array([each.block for each in found], object),
+    def of(cls, standings: Iterable[Standing], examples: int | None) -> Board:
+        return cls.of_rows([_values(each) for each in standings], examples)
+
+    @classmethod
+    def of_rows(cls, rows: Collection[tuple[Any, ...]], examples: int | None) -> Board:
+        """Of standings by their values, in the order of ``COLUMNS``."""
+        names, blocks, *numbers = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+        columns = [np.array(values, np.float64) for values in numbers]  # None becomes NaN
+        return cls(
+            np.array(names, object), dict(zip(COLUMNS[2:], columns, strict=True)), np.array(blocks, object), examples
         )
-        return cls(names, columns, blocks, examples)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -181,13 +184,11 @@ class Board:
         keys = self._keys(order)
         candidates = np.arange(len(self))
         if order.after is not None:
-            candidates = candidates[self._behind(keys, order)]
+            candidates = self._behind(keys, order.after)
         is_cut = order.limit is not None and len(candidates) > order.limit
         if order.limit is not None and is_cut:
-            # Only what may be on the page is sorted.
-            last = np.partition(keys[candidates], order.limit - 1)[order.limit - 1]
-            candidates = candidates[keys[candidates] <= last]
-        chosen = sorted(candidates.tolist(), key=lambda index: self._sorted_by(keys, index))[: order.limit]
+            candidates = self._first(keys, candidates, order.limit)
+        chosen = sorted(candidates.tolist(), key=lambda index: self._sorted_by(keys, index))
         return chosen, self._position(order, chosen[-1]) if is_cut else None
 
     def rank(self, index: int) -> tuple[int, RankInterval, AccuracyInterval | None]:
@@ -255,15 +256,27 @@ class Board:
         """Of equal ones whatever is smaller is first."""
         return keys[index], self._columns["parameters"][index], self._names[index]
 
-    def _behind(self, keys: NDArray[np.float64], order: Order) -> NDArray[np.bool_]:
-        assert order.after is not None
-        after = order.after
+    def _first(self, keys: NDArray[np.float64], candidates: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+        """Those of some candidates that are sorted before the others, in any order: sorting all takes far longer."""
+        chosen: list[NDArray[np.intp]] = []
+        for values in (keys, self._columns["parameters"]):
+            own = values[candidates]
+            last = np.partition(own, count - 1)[count - 1]
+            chosen.append(candidates[own < last])
+            count -= len(chosen[-1])
+            candidates = candidates[own == last]
+        chosen.append(candidates[np.argsort(self._names[candidates], kind="stable")[:count]])
+        return np.concatenate(chosen)
+
+    def _behind(self, keys: NDArray[np.float64], after: Position) -> NDArray[np.intp]:
+        """Those that are sorted behind a position."""
         value = math.inf if after.value is None else after.value
-        place = (value, after.parameters, after.architecture)
-        behind: NDArray[np.bool_] = keys > value
-        for index in np.flatnonzero(keys == value).tolist():
-            behind[index] = self._sorted_by(keys, index) > place
-        return behind
+        found, tied = [np.flatnonzero(keys > value)], np.flatnonzero(keys == value)
+        parameters = self._columns["parameters"][tied]
+        found.append(tied[parameters > after.parameters])
+        tied = tied[parameters == after.parameters]
+        found.append(tied[self._names[tied] > after.architecture])
+        return np.concatenate(found)
 
     def _position(self, order: Order, index: int) -> Position:
         value = float(self._keys(order)[index])
@@ -273,7 +286,3 @@ class Board:
     def _with_most(self, column: str) -> list[str]:
         values = self._columns[column]
         return [] if np.isnan(values).all() else sorted(self._names[values == np.nanmax(values)].tolist())
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

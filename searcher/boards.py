@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from searcher.board import Board
+from searcher.board import COLUMNS, Board
 from searcher.tables import StoredStanding
 
 if TYPE_CHECKING:
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 MOST_STANDINGS = 500_000
 """That are held, of all leaderboards together: about 200 MB. Those that were looked at last stay."""
 
-_COLUMNS = [
-    column
-    for column in StoredStanding.__table__.columns
-    if column.name not in ("leaderboard_id", "depth", "width", "revision")
-]
+_COLUMNS = [StoredStanding.__table__.columns[name] for name in COLUMNS]
 
 
 class Boards:
@@ -49,7 +45,7 @@ class Boards:
             query = select(*_COLUMNS).where(
                 StoredStanding.leaderboard_id == leaderboard, StoredStanding.revision > since
             )
-            changed = Board.of(session.execute(query), examples)
+            changed = Board.of_rows(session.execute(query).all(), examples)
             board = changed if board is None else board.updated(changed)
         with self._lock:
             self._held[leaderboard] = (revision, board)

@@ -17,6 +17,7 @@ from qcore.bit_widths import FLOAT
 from qcore.stages import NUMERICS_VERSION
 from searcher.board import Board, Filters, Order
 from searcher.boards import Boards
+from searcher.costs import costs_of
 from searcher.counting import Ranked
 from searcher.ended_stages import ENDED, ended_stages, of_recipe
 from searcher.situation import recipes_of, validation_examples
@@ -107,7 +108,10 @@ def leaderboard_of_search(
     stages = _stages_by_seed(session, own, recipe, bit_widths)
     # Not the standings that are kept: those are of every seed that anybody wanted.
     settings = recipe.retraining.quantizers
-    standings = [standing_of(ended, ranking, task, settings) for ended in stages.values()]
+    standings = [
+        standing_of(ended, ranking, costs_of(name, task.name, task.version, tuple(bit_widths), settings))
+        for name, ended in stages.items()
+    ]
     board = Board.of(standings, validation_examples(task, recipe)).filtered(filters)
     indices, following = board.page(order)
     return _page(board, indices, following, stages, bit_widths)

@@ -98,7 +98,11 @@ def _evaluations_to_come(session: Session, search: Search, unproposed: int) -> l
 class Proposed:
     """An evaluation as the search that it was proposed for sees it."""
 
-    evaluation: Evaluation
+    evaluation: int
+    """Its id."""
+    seed: int
+    attempt: int
+    error: str | None
     status: str
     """Done once every stage the search wants has ended, whatever others want."""
     rung: int | None
@@ -117,13 +121,17 @@ def candidates_of(
         candidate.id: (candidate, []) for candidate in session.scalars(query.order_by(Candidate.id).limit(limit))
     }
     linked = (
-        select(Proposal.candidate_id, Proposal.rung, Evaluation, _status_for(search))
+        select(
+            *(Proposal.candidate_id, Proposal.rung, Evaluation.id, Evaluation.seed, Evaluation.attempt),
+            *(Evaluation.error, _status_for(search)),
+        )
         .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
         .where(Proposal.search_id == search.id, Proposal.candidate_id.between(*_bounds(found)))
         .order_by(Proposal.rung, Evaluation.seed)
     )
-    for candidate_id, rung, evaluation, status in session.execute(linked):
-        found[candidate_id][1].append(Proposed(evaluation, status, rung if rung < len(search.rungs) else None))
+    for candidate_id, rung, evaluation, seed, attempt, error, status in session.execute(linked):
+        short = rung if rung < len(search.rungs) else None
+        found[candidate_id][1].append(Proposed(evaluation, seed, attempt, error, status, short))
     return list(found.values())
 
 

@@ -210,10 +210,6 @@ def _stages(session: Session, evaluation: Evaluation) -> list[Stage]:
     return found
 
 
-def curve_of(session: Session, stage_id: int) -> list[CurvePoint]:
-    return list(session.scalars(select(CurvePoint).where(CurvePoint.stage_id == stage_id).order_by(CurvePoint.epoch)))
-
-
 def get_evaluation(session: Session, evaluation_id: int) -> Evaluation | None:
     return session.get(Evaluation, evaluation_id)
 

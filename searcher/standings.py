@@ -9,15 +9,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qcore.bit_widths import FLOAT
-from searcher.costs import costs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Row
 
-    from qcore import Task
-    from qcore.recipe import QuantizerSettings
+    from qcore import Description
 
 EndedStage: TypeAlias = "Row[*tuple[Any, ...]]"
 """A stage with its evaluation: the columns that leaderboards read."""
@@ -70,14 +68,11 @@ def by_seed(stages: Iterable[EndedStage], ranking: str) -> dict[str, list[dict[s
     return found
 
 
-def standing_of(
-    ended: Sequence[Mapping[str, EndedStage]], ranking: str, task: Task, settings: QuantizerSettings
-) -> Standing:
+def standing_of(ended: Sequence[Mapping[str, EndedStage]], ranking: str, costs: Description) -> Standing:
     """Of one architecture's stages, as ``by_seed`` gives them."""
     stages = [by_bits[ranking] for by_bits in ended]
     of_float, ranked = accuracies(ended, str(FLOAT)), accuracies(ended, ranking)
     first, mean = stages[0], None if _any_diverged(stages) else ranked.validation
-    costs = costs_of(first.architecture, task.name, task.version, (ranking,), settings)
     return Standing(
         architecture=first.architecture,
         block=first.block,

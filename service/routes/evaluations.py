@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from searcher.results import curve_of, get_evaluation, stages_of_evaluation
+from searcher.curves import curve_of
+from searcher.results import get_evaluation, stages_of_evaluation
 from searcher.searches import searches_of_evaluation
 from service.dependencies import EvaluationId, Reading
 from service.problems import NotFound

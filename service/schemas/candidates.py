@@ -46,12 +46,12 @@ class CandidateView(BaseModel):
             ),
             evaluations=[
                 EvaluationSummary(
-                    id=each.evaluation.id,
+                    id=each.evaluation,
                     rung=each.rung,
-                    seed=each.evaluation.seed,
+                    seed=each.seed,
                     status=each.status,
-                    attempt=each.evaluation.attempt,
-                    error=each.evaluation.error,
+                    attempt=each.attempt,
+                    error=each.error,
                 )
                 for each in evaluations
             ],

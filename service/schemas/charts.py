@@ -9,9 +9,9 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from searcher.tables import CurvePoint
+    from searcher.curves import LearningCurve
+    from searcher.tables import CurvePoint, Search
     from service.schemas.leaderboards import EntryView, LeaderboardView
-    from service.schemas.searches import SearchView
 
 
 class ChartPoint(BaseModel):
@@ -39,7 +39,7 @@ class SearchCharts(BaseModel):
     points: list[ChartPoint]
 
     @classmethod
-    def of(cls, search: SearchView, leaderboard: LeaderboardView) -> SearchCharts:
+    def of(cls, search: Search, leaderboard: LeaderboardView) -> SearchCharts:
         ranking = leaderboard.bit_widths[0]
         ranked = [entry for entry in leaderboard.entries if not entry.diverged]
         costs = [_costs(entry, ranking) for entry in ranked]
@@ -83,6 +83,21 @@ class Curve(BaseModel):
     epochs: list[int]
     accuracy: list[float | None]
 
+    @classmethod
+    def of(cls, curve: LearningCurve) -> Curve:
+        float_epochs, float_accuracy = _points(curve.of_float)
+        epochs, accuracy = _points(curve.retraining)
+        return cls(
+            architecture=curve.architecture,
+            evaluation=curve.evaluation,
+            seed=curve.seed,
+            status=curve.status,
+            float_epochs=float_epochs,
+            float_accuracy=float_accuracy,
+            epochs=epochs,
+            accuracy=accuracy,
+        )
+
 
 class SearchCurves(BaseModel):
     """Learning curves of a search's best networks and of those that are being trained."""
@@ -93,7 +108,7 @@ class SearchCurves(BaseModel):
     curves: list[Curve]
 
 
-def points_of(curve: Sequence[CurvePoint]) -> tuple[list[int], list[float | None]]:
+def _points(curve: Sequence[CurvePoint]) -> tuple[list[int], list[float | None]]:
     """Epochs, and the accuracy after each."""
     return [point.epoch for point in curve], [point.validation_accuracy for point in curve]
 

@@ -10,7 +10,7 @@ import pytest
 from building import accept_stage, at_once, claim, post, rows, work_all
 from sqlalchemy import select, text, update
 
-from qcore import BitWidths, Recipe, get_task, stored_task
+from qcore import Architecture, BitWidths, Recipe, describe, get_task, stored_task
 from searcher import leases, results
 from searcher.board import Filters, Order
 from searcher.boards import Boards
@@ -48,7 +48,8 @@ def recomputed(session: Session) -> dict[tuple[str, ...], dict[str, Any]]:
         stages = session.execute(ended_stages(of_recipe(*evaluated), retraining, [bits]))
         task, quantizers = stored_task(*evaluated[:2]), Recipe.stored(recipes[retraining]).retraining.quantizers
         for architecture, ended in by_seed(stages, bits).items():
-            found[*evaluated, retraining, bits, architecture] = asdict(standing_of(ended, bits, task, quantizers))
+            costs = describe(Architecture.parse(architecture), task, [BitWidths.parse(bits)], quantizers)
+            found[*evaluated, retraining, bits, architecture] = asdict(standing_of(ended, bits, costs))
     return found
 
 

@@ -12,11 +12,12 @@ from qcore import BitWidths
 from searcher.board import SORT_KEYS, Filters, Order
 from searcher.boards import Boards
 from searcher.counting import catch_up
+from searcher.curves import curve_of, learning_curves
 from searcher.database import Database
 from searcher.events import events_after, latest_event
 from searcher.leaderboard import leaderboard_of_search, leaderboard_of_task
 from searcher.progress import candidates_of, progress
-from searcher.results import curve_of, stages_of_evaluation
+from searcher.results import stages_of_evaluation
 from searcher.searches import list_searches
 from searcher.tables import Search
 
@@ -87,6 +88,7 @@ def of_search(session: Session) -> Search:
         pytest.param(lambda session: leaderboard_of_search(session, of_search(session)), id="of a search"),
         pytest.param(lambda session: progress(session, of_search(session)), id="progress"),
         pytest.param(lambda session: candidates_of(session, of_search(session)), id="candidates"),
+        pytest.param(lambda session: learning_curves(session, of_search(session), [1801, 1802]), id="curves"),
         pytest.param(lambda session: list_searches(session, 20), id="searches"),
         pytest.param(lambda session: latest_event(session, 7), id="latest event"),
         pytest.param(lambda session: events_after(session, 7, 5), id="events"),

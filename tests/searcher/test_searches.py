@@ -582,7 +582,7 @@ def test_candidates_come_with_the_evaluations_proposed_for_them(database: Databa
     propose_candidates(database, search_id, most=1)
     with database.read() as session:
         listed = candidates_of(session, session.get_one(Search, search_id))
-    assert [(candidate.width, [each.evaluation.seed for each in found]) for candidate, found in listed] == [
+    assert [(candidate.width, [each.seed for each in found]) for candidate, found in listed] == [
         (3, [1, 5]),
         (4, []),
     ]

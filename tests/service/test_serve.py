@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from service.commands.serve import listen
 
 QUANTRANK = [sys.executable, "-m", "service"]
 RECIPE = {"float_part": {"schedule": {"epochs": 3}}, "retraining": {"schedule": {"epochs": 2}}}
@@ -226,3 +229,10 @@ def _child(parent: int) -> int:
             return int(found[0])
         pause.wait(0.01)
     raise AssertionError(f"{parent} started nothing")
+
+
+def test_no_part_of_an_answer_waits_for_the_acknowledgement_of_the_part_before() -> None:
+    with listen("127.0.0.1", 0) as server:
+        server.listen()
+        with socket.create_connection(server.getsockname()), server.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

@@ -86,5 +86,5 @@ def _cell(
         shade = SHADES - 1 if high == low else min(SHADES - 1, int(SHADES * (accuracy - low) / (high - low)))
     elif state == "done":  # of a rung, and it was not promoted
         state = "stopped"
-    error = next((each.evaluation.error for each in proposed if each.evaluation.error), None)
-    return Cell(name, state, accuracy, shade, proposed[-1].evaluation.id if proposed else None, error)
+    error = next((each.error for each in proposed if each.error), None)
+    return Cell(name, state, accuracy, shade, proposed[-1].evaluation if proposed else None, error)
