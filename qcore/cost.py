@@ -54,6 +54,16 @@ def model_bytes(layers: tuple[Layer, ...], bit_widths: BitWidths, settings: Quan
     return _Sizes(layers).model_bytes(bit_widths, settings)
 
 
+def float_bit_operations(macs: int) -> int:
+    """Those of the float network, whose weights and values have 32 bits each."""
+    return macs * FLOAT_BITS**2
+
+
+def float_model_bytes(parameters: int) -> int:
+    """Those of the float network, float32 a parameter."""
+    return _FLOAT_BYTES * parameters
+
+
 class _Sizes:
     """What costs are sums of, taken from a layer list in one pass: thousands of networks are described for a page."""
 

@@ -1,14 +1,40 @@
-"""What stored architectures cost, remembered: closed forms, but of thousands a request."""
+"""What stored architectures cost. Closed forms, but thousands a request: remembered, or read from their standings."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
 from qcore import Architecture, BitWidths, Description, describe, stored_task
+from qcore.bit_widths import FLOAT
+from qcore.cost import float_bit_operations, float_model_bytes
+from searcher.tables import StoredStanding
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy.orm import Session
+
+    from qcore import Task
     from qcore.recipe import QuantizerSettings
+
+
+@dataclass(frozen=True)
+class Costs:
+    """An architecture's, as ``qcore.Description`` tells them."""
+
+    macs: int
+    bit_operations: Mapping[str, int]
+    """By bit widths, float first, as model bytes."""
+    model_bytes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, told: Description) -> Costs:
+        return cls(told.macs, told.bit_operations, told.model_bytes)
 
 
 @lru_cache(maxsize=2**15)
@@ -21,3 +47,46 @@ def costs_of(
         [BitWidths.parse(bits) for bits in bit_widths],
         settings,
     )
+
+
+def costs_of_all(
+    session: Session,
+    architectures: Collection[str],
+    task: Task,
+    bit_widths: tuple[str, ...],
+    settings: QuantizerSettings,
+    leaderboards: Mapping[str, int],
+) -> dict[str, Costs]:
+    """Of some architectures, by name.
+
+    ``leaderboards`` has the ids of those of the task and recipe, by bit widths. Whoever has a standing on all that are
+    asked for is not computed.
+    """
+    found: dict[str, Costs] = {}
+    if all(bits in leaderboards for bits in bit_widths):
+        found.update(_of_standings(session, architectures, {leaderboards[bits]: bits for bits in bit_widths}))
+    for name in architectures:
+        if name not in found:
+            found[name] = Costs.of(costs_of(name, task.name, task.version, bit_widths, settings))
+    return found
+
+
+def _of_standings(session: Session, architectures: Collection[str], bit_widths: Mapping[int, str]) -> dict[str, Costs]:
+    """Of those that have a standing at all bit widths, which are by their leaderboards' ids."""
+    kept = StoredStanding
+    query = select(
+        kept.leaderboard_id, kept.architecture, kept.parameters, kept.macs, kept.bit_operations, kept.model_bytes
+    ).where(kept.leaderboard_id.in_(bit_widths), kept.architecture.in_(architectures))
+    rows: defaultdict[str, dict[str, tuple[int, int, int, int]]] = defaultdict(dict)
+    for leaderboard, name, *own in session.execute(query):
+        rows[name][bit_widths[leaderboard]] = (own[0], own[1], own[2], own[3])
+    found = {}
+    for name, by_bits in rows.items():
+        if len(by_bits) == len(bit_widths):
+            parameters, macs, _, _ = next(iter(by_bits.values()))
+            operations = {str(FLOAT): float_bit_operations(macs)}
+            model_bytes = {str(FLOAT): float_model_bytes(parameters)}
+            for bits in bit_widths.values():
+                _, _, operations[bits], model_bytes[bits] = by_bits[bits]
+            found[name] = Costs(macs, operations, model_bytes)
+    return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import select, update
 
 from qcore import InvalidInput, Recipe, stored_task
-from searcher.costs import costs_of
+from searcher.costs import Costs, costs_of
 from searcher.database import insert_into
 from searcher.ended_stages import ENDED, ended_stages, of_recipe
 from searcher.standings import by_seed, standing_of
@@ -93,7 +93,7 @@ def _keep(session: Session, ranked: Ranked, architecture: str, recipe: Any) -> N
         evaluations = (*of_recipe(*ranked[:4]), Evaluation.architecture == architecture)
         stages = session.execute(ended_stages(evaluations, ranked.retraining_recipe_hash, [ranked.bit_widths]))
         ended = by_seed(stages, ranked.bit_widths)[architecture]
-        costs = costs_of(architecture, task.name, task.version, (ranked.bit_widths,), settings)
+        costs = Costs.of(costs_of(architecture, task.name, task.version, (ranked.bit_widths,), settings))
         standing = standing_of(ended, ranked.bit_widths, costs)
     except InvalidInput as error:  # of a release that knew a task, an architecture or a setting that this one does not
         log.warning("%s on %s is on no leaderboard: %s", architecture, ranked.task, error)

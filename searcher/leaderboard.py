@@ -17,7 +17,7 @@ from qcore.bit_widths import FLOAT
 from qcore.stages import NUMERICS_VERSION
 from searcher.board import Board, Filters, Order
 from searcher.boards import Boards
-from searcher.costs import costs_of
+from searcher.costs import costs_of_all
 from searcher.counting import Ranked
 from searcher.ended_stages import ENDED, ended_stages, of_recipe
 from searcher.situation import recipes_of, validation_examples
@@ -25,7 +25,7 @@ from searcher.standings import Accuracy, accuracies, by_seed, ranking_accuracy, 
 from searcher.tables import Candidate, Evaluation, Leaderboard, Proposal, Search, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qcore import BitWidths, Recipe, Task
     from qcore.ranking import AccuracyInterval, RankInterval
     from searcher.board import Position
+    from searcher.costs import Costs
     from searcher.standings import EndedStage
 
 _ALL, _BEST_FIRST = Filters(), Order()
@@ -53,6 +54,10 @@ class Entry:
     depth: int
     width: int
     parameters: int
+    macs: int
+    bit_operations: Mapping[str, int]
+    """By bit widths, float first, as model bytes."""
+    model_bytes: Mapping[str, int]
     seeds: list[int]
     """Those whose stage at the ranking bit widths has ended."""
     evaluations: list[int]
@@ -106,15 +111,13 @@ def leaderboard_of_search(
     )
     task, ranking = stored_task(search.task, search.task_version), bit_widths[0]
     stages = _stages_by_seed(session, own, recipe, bit_widths)
+    kept = _leaderboards(session, search.task, search.task_version, search.numerics_version, recipe)
+    costs = _costs(session, stages, task, recipe, bit_widths, kept)
     # Not the standings that are kept: those are of every seed that anybody wanted.
-    settings = recipe.retraining.quantizers
-    standings = [
-        standing_of(ended, ranking, costs_of(name, task.name, task.version, tuple(bit_widths), settings))
-        for name, ended in stages.items()
-    ]
+    standings = [standing_of(ended, ranking, costs[name]) for name, ended in stages.items()]
     board = Board.of(standings, validation_examples(task, recipe)).filtered(filters)
     indices, following = board.page(order)
-    return _page(board, indices, following, stages, bit_widths)
+    return _page(board, indices, following, stages, costs, bit_widths)
 
 
 def leaderboard_of_task(
@@ -135,10 +138,10 @@ def leaderboard_of_task(
     """
     names = [str(bits) for bits in bit_widths]
     examples = validation_examples(task, recipe)
-    revision = leaderboard_revisions(session, task, recipe, bit_widths)[0]
+    kept = _leaderboards(session, task.name, task.version, NUMERICS_VERSION, recipe)
     board = Board.of([], examples)
-    if revision is not None:
-        board = (boards or Boards()).get(session, *revision, examples)
+    if names[0] in kept:
+        board = (boards or Boards()).get(session, *kept[names[0]], examples)
     among = None if search_id is None else frozenset(session.scalars(_names_of_candidates(search_id)))
     board = board.filtered(filters, among)
     indices, following = board.page(order)
@@ -147,7 +150,8 @@ def leaderboard_of_task(
         Evaluation.architecture.in_([board.name(index) for index in indices]),
     )
     stages = _stages_by_seed(session, own, recipe, names) if indices else {}
-    return _page(board, indices, following, stages, names)
+    costs = _costs(session, stages, task, recipe, names, kept)
+    return _page(board, indices, following, stages, costs, names)
 
 
 def leaderboard_revisions(
@@ -157,12 +161,7 @@ def leaderboard_revisions(
 
     What ``leaderboard_of_task`` shows is the same as long as these are.
     """
-    ranked = Ranked(
-        task.name, task.version, NUMERICS_VERSION, recipe.float_part.hash(), recipe.retraining.hash(), ""
-    )._asdict()
-    del ranked["bit_widths"]
-    query = select(Leaderboard.bit_widths, Leaderboard.id, Leaderboard.revision).filter_by(**ranked)
-    found = {name: (number, revision) for name, number, revision in session.execute(query)}
+    found = _leaderboards(session, task.name, task.version, NUMERICS_VERSION, recipe)
     return tuple(found.get(str(bits)) for bits in bit_widths)
 
 
@@ -204,6 +203,29 @@ def stages_of_best(session: Session, count: int) -> set[int]:
     return found
 
 
+def _leaderboards(
+    session: Session, task: str, task_version: str, numerics_version: int, recipe: Recipe
+) -> dict[str, tuple[int, int]]:
+    """Ids and revisions of those that there are of a task and recipe, by bit widths."""
+    ranked = Ranked(task, task_version, numerics_version, recipe.float_part.hash(), recipe.retraining.hash(), "")
+    query = select(Leaderboard.bit_widths, Leaderboard.id, Leaderboard.revision).filter_by(
+        **{name: value for name, value in ranked._asdict().items() if name != "bit_widths"}
+    )
+    return {bits: (number, revision) for bits, number, revision in session.execute(query)}
+
+
+def _costs(
+    session: Session,
+    architectures: Collection[str],
+    task: Task,
+    recipe: Recipe,
+    bit_widths: Sequence[str],
+    kept: Mapping[str, tuple[int, int]],
+) -> dict[str, Costs]:
+    ids = {bits: number for bits, (number, _) in kept.items()}
+    return costs_of_all(session, architectures, task, tuple(bit_widths), recipe.retraining.quantizers, ids)
+
+
 def _stages_by_seed(
     session: Session, evaluations: Sequence[ColumnElement[bool]], recipe: Recipe, bit_widths: Sequence[str]
 ) -> dict[str, list[dict[str, EndedStage]]]:
@@ -218,10 +240,15 @@ def _page(
     indices: Sequence[int],
     following: Position | None,
     stages: Mapping[str, Sequence[Mapping[str, EndedStage]]],
+    costs: Mapping[str, Costs],
     bit_widths: Sequence[str],
 ) -> LeaderboardPage:
     best = {str(FLOAT): board.best_in_float, bit_widths[0]: board.best}
-    entries = [_entry(board, index, stages[board.name(index)], bit_widths, best) for index in indices]
+    entries = [
+        _entry(board, index, stages[name], costs[name], bit_widths, best)
+        for index in indices
+        for name in [board.name(index)]
+    ]
     return LeaderboardPage(entries, len(board), best, board.order_agreement, following)
 
 
@@ -229,6 +256,7 @@ def _entry(
     board: Board,
     index: int,
     ended: Sequence[Mapping[str, EndedStage]],
+    costs: Costs,
     bit_widths: Sequence[str],
     best: Mapping[str, Sequence[str]],
 ) -> Entry:
@@ -246,6 +274,9 @@ def _entry(
         depth=first.depth,
         width=first.width,
         parameters=first.parameters,
+        macs=costs.macs,
+        bit_operations=costs.bit_operations,
+        model_bytes=costs.model_bytes,
         seeds=[stage.seed for stage in ranking],
         evaluations=[stage.id for stage in ranking],
         diverged=sum(stage.status == "diverged" for stage in ranking),

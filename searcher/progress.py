@@ -43,13 +43,8 @@ def progress(session: Session, search: Search) -> Progress:
         select(status, func.count()).join(proposals, proposals.c.evaluation_id == Evaluation.id).group_by(status)
     )
     evaluations: dict[str, int] = dict(by_status.all())
-    epochs_done = session.scalars(
-        select(func.coalesce(func.sum(Stage.epochs_done), 0))
-        .join(proposals, proposals.c.evaluation_id == Stage.evaluation_id)
-        .where(stages_wanted_by(search))
-    ).one()
-    epochs_proposed = session.scalars(
-        select(func.coalesce(func.sum(Stage.epochs), 0))
+    epochs_done, epochs_proposed = session.execute(
+        select(func.coalesce(func.sum(Stage.epochs_done), 0), func.coalesce(func.sum(Stage.epochs), 0))
         .join(proposals, proposals.c.evaluation_id == Stage.evaluation_id)
         .where(stages_wanted_by(search))
     ).one()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from qcore import Description
+    from searcher.costs import Costs
 
 EndedStage: TypeAlias = "Row[*tuple[Any, ...]]"
 """A stage with its evaluation: the columns that leaderboards read."""
@@ -68,7 +68,7 @@ def by_seed(stages: Iterable[EndedStage], ranking: str) -> dict[str, list[dict[s
     return found
 
 
-def standing_of(ended: Sequence[Mapping[str, EndedStage]], ranking: str, costs: Description) -> Standing:
+def standing_of(ended: Sequence[Mapping[str, EndedStage]], ranking: str, costs: Costs) -> Standing:
     """Of one architecture's stages, as ``by_seed`` gives them."""
     stages = [by_bits[ranking] for by_bits in ended]
     of_float, ranked = accuracies(ended, str(FLOAT)), accuracies(ended, ranking)

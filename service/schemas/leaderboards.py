@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from qcore.ranking import AccuracyInterval, RankInterval
-from searcher.costs import costs_of
 from searcher.standings import Accuracy
 from service.reproduction import recipe_text, reproducing_command
 from service.schemas.recipes import RecipeView
@@ -83,9 +82,8 @@ class EntryView(BaseModel):
     command: str = Field(description="Trains the entry again, without a server.")
 
     @classmethod
-    def of(cls, task: Task, recipe: Recipe, bit_widths: Sequence[str], entry: Entry, recipe_given: str) -> EntryView:
+    def of(cls, task: Task, bit_widths: Sequence[str], entry: Entry, recipe_given: str) -> EntryView:
         """``recipe_given`` is the recipe as the command takes it."""
-        costs = costs_of(entry.architecture, task.name, task.version, tuple(bit_widths), recipe.retraining.quantizers)
         return cls(
             rank=entry.rank,
             ranks=entry.ranks,
@@ -95,9 +93,9 @@ class EntryView(BaseModel):
             depth=entry.depth,
             width=entry.width,
             parameters=entry.parameters,
-            macs=costs.macs,
-            bit_operations=costs.bit_operations,
-            model_bytes=costs.model_bytes,
+            macs=entry.macs,
+            bit_operations=dict(entry.bit_operations),
+            model_bytes=dict(entry.model_bytes),
             seeds=entry.seeds,
             evaluations=entry.evaluations,
             diverged=entry.diverged,
@@ -147,6 +145,6 @@ class LeaderboardView(BaseModel):
             order_agreement=page.order_agreement,
             best=page.best,
             total=page.total,
-            entries=[EntryView.of(task, recipe, bit_widths, entry, given) for entry in page.entries],
+            entries=[EntryView.of(task, bit_widths, entry, given) for entry in page.entries],
             next=next_page,
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from qcore import Architecture, BitWidths, Description, Network, Task, describe, get_task
+from qcore.cost import float_bit_operations, float_model_bytes
 from qcore.families import FAMILIES
 from qcore.layers import Input, weight_layers
 from qcore.recipe import QuantizerSettings
@@ -137,6 +138,14 @@ def test_parameters_and_bits_are_those_of_the_layers_that_are_trained(
     bn = sum(2 * module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
     found = describe(architecture, task, (bits,)).model_bytes[bit_widths]
     assert found == packed + 4 * (steps + clipping_values + biases + bn)
+
+
+@given(networks())
+@settings(deadline=None, max_examples=40)
+def test_a_float_network_has_32_bits_for_everything(drawn: tuple[Architecture, Task]) -> None:
+    found = describe(*drawn)
+    assert found.bit_operations["float"] == float_bit_operations(found.macs)
+    assert found.model_bytes["float"] == float_model_bytes(found.parameters)
 
 
 @given(networks())

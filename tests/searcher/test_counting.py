@@ -14,6 +14,7 @@ from qcore import Architecture, BitWidths, Recipe, describe, get_task, stored_ta
 from searcher import leases, results
 from searcher.board import Filters, Order
 from searcher.boards import Boards
+from searcher.costs import Costs
 from searcher.counting import catch_up
 from searcher.ended_stages import ENDED, ended_stages, of_recipe
 from searcher.leaderboard import leaderboard_of_task
@@ -48,7 +49,7 @@ def recomputed(session: Session) -> dict[tuple[str, ...], dict[str, Any]]:
         stages = session.execute(ended_stages(of_recipe(*evaluated), retraining, [bits]))
         task, quantizers = stored_task(*evaluated[:2]), Recipe.stored(recipes[retraining]).retraining.quantizers
         for architecture, ended in by_seed(stages, bits).items():
-            costs = describe(Architecture.parse(architecture), task, [BitWidths.parse(bits)], quantizers)
+            costs = Costs.of(describe(Architecture.parse(architecture), task, [BitWidths.parse(bits)], quantizers))
             found[*evaluated, retraining, bits, architecture] = asdict(standing_of(ended, bits, costs))
     return found
 

@@ -13,7 +13,7 @@ from building import recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qcore import FLOAT, Architecture, BitWidths, Recipe, Task, get_task
+from qcore import FLOAT, Architecture, BitWidths, Recipe, Task, describe, get_task
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
 from qcore.ranking import RankInterval
@@ -223,6 +223,23 @@ def test_an_entry_holds_means_over_seeds_drop_and_seconds(database: Database) ->
     assert (entry.seeds, entry.evaluations, entry.diverged) == ([5, 9], [first, second], 0)
     assert (entry.architecture, entry.block, entry.depth, entry.width) == ("basic-L8-D5", "basic", 8, 5)
     assert entry.parameters == parameters(Architecture("basic", 8, 5).layers(TASK))
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["standings", "computed"])
+def test_costs_are_those_of_the_described_network_whether_read_from_standings_or_not(
+    database: Database, counted: bool
+) -> None:
+    """An architecture without a result at all of the bit widths has no standing to read them from."""
+    others = {"W2AF": Result(85.0)} if counted else {}
+    with database.write() as session:
+        for name in NAMES:
+            _store(session, name, {"float": Result(97.0), "W2A2": Result(80.0)} | others)
+        entries = _board(session, (W2A2, W2AF))
+    for entry in entries:
+        told = describe(Architecture.parse(entry.architecture), TASK, (W2A2, W2AF), RECIPE.retraining.quantizers)
+        assert entry.macs == told.macs
+        assert dict(entry.bit_operations) == told.bit_operations
+        assert dict(entry.model_bytes) == told.model_bytes
 
 
 def test_entries_of_several_seeds_have_t_intervals_and_the_ranks_they_leave(database: Database) -> None:

@@ -8,7 +8,7 @@ from fastapi import Query
 
 from service.dependencies import MOST_ID
 
-SHOWN_ROWS = 100
+SHOWN_ROWS = 50
 
 
 @dataclass(frozen=True)
