@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
 from searcher.events import events_after, events_after_each, latest_event
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+KEEP_ALIVE_SECONDS = 15.0
 _REST_PER_LOOK = 4
 """The poller rests so many times as long as a look took it: workers' claims come first, however much is watched."""
 _PROGRESS_SECONDS = 1.0
@@ -45,12 +47,11 @@ _CAUGHT_UP_AT_ONCE = 500
 
 
 class Happening(NamedTuple):
-    """An event as it is sent."""
+    """An event, written once for all clients."""
 
     id: int
-    kind: str
-    data: str
-    """JSON."""
+    sent: bytes
+    """As it is sent."""
 
 
 @dataclass
@@ -64,8 +65,8 @@ class Channel:
     base: int = 0
     """Events after this one are in ``recent``."""
     recent: list[Happening] = field(default_factory=list)
-    progress: str = ""
-    """JSON, with the search's status."""
+    progress: bytes = b""
+    """As it is sent, with the search's status."""
     has_ended: bool = False
     """It does not run, and all its events have been looked at; or there is no such search any more."""
     progress_at: float = 0.0
@@ -103,36 +104,41 @@ class Feed:
         for channel in self._channels.values():
             channel.tell()
 
-    async def happenings(self, search_id: int, seen: int) -> AsyncGenerator[Happening | str]:
-        """A search's events after one of them, and its progress (JSON) before them whenever it has changed.
+    async def happenings(self, search_id: int, seen: int) -> AsyncGenerator[bytes]:
+        """A search's events after one of them, as they are sent, and its progress before them whenever it has changed.
 
-        Ends with the search. An event that is later than any stands for none: it was another search's.
+        As many at once as there are; a comment while nothing happens. Ends with the search. An event that is later than
+        any stands for none: it was another search's.
         """
         async with self._watch(search_id) as channel:
             while channel.cursor is None and not self.is_closed and not channel.has_ended:
                 await channel.changed.wait()
             if channel.cursor is not None and seen > channel.cursor:
                 seen = 0
-            told = ""
+            told = b""
             while not self.is_closed:
                 # One state of the channel: it goes on while a client takes its time.
                 changed, has_ended, news = channel.changed, channel.has_ended, channel.after(max(seen, channel.base))
                 base = channel.base
-                if channel.progress not in ("", told):
+                if channel.progress not in (b"", told):
                     told = channel.progress
                     yield told
                 while seen < base and (older := await run_in_threadpool(self._older, search_id, seen, base)):
-                    for each in older:
-                        yield each
-                        seen = each.id
-                for each in news:
-                    yield each
-                    seen = each.id
+                    yield b"".join(each.sent for each in older)
+                    seen = older[-1].id
+                if news:
+                    yield b"".join(each.sent for each in news)
+                    seen = news[-1].id
                 if changed.is_set():
                     continue
                 if has_ended:
                     return
-                await changed.wait()
+                while not changed.is_set():
+                    try:
+                        async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                            await changed.wait()
+                    except TimeoutError:
+                        yield KEEPALIVE_COMMENT
 
     @asynccontextmanager
     async def _watch(self, search_id: int) -> AsyncIterator[Channel]:
@@ -215,7 +221,7 @@ class _Seen(NamedTuple):
     since: int | None
     """Id of the event that was seen before; None where the search is gone."""
     events: list[Happening]
-    progress: str | None
+    progress: bytes | None
     has_ended: bool
     is_cut: bool
     """There are more events than were taken."""
@@ -244,13 +250,15 @@ def _note(channel: Channel, seen: _Seen, now: float) -> None:
         channel.tell()
 
 
-def _progress(session: Session, search: Search) -> str | None:
+def _progress(session: Session, search: Search) -> bytes | None:
     try:
-        return json.dumps({"status": search.status, **asdict(progress(session, search))})
+        told = {"status": search.status, **asdict(progress(session, search))}
+        return format_sse_event(event="progress", data_str=json.dumps(told))
     except ValueError as error:  # posted to a newer release: what others watch goes on
         log.warning("progress of search %d is not known here: %s", search.id, error)
         return None
 
 
 def _happening(event: Event) -> Happening:
-    return Happening(event.id, event.kind, json.dumps(event.data))
+    sent = format_sse_event(event=event.kind, data_str=json.dumps(event.data), id=str(event.id))
+    return Happening(event.id, sent)

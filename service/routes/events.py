@@ -3,11 +3,11 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import StreamingResponse
 
 from searcher.database import Database
 from searcher.searches import get_search
@@ -17,8 +17,19 @@ from service.feed import Feed
 
 router = APIRouter(tags=["searches"])
 
+_FIELDS = {name: {"type": "string"} for name in ("event", "data", "id")}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"itemSchema": {"type": "object", "properties": _FIELDS}}}}
+}
+
 CHECK_SECONDS = 10.0
 """How long after a key was revoked, or somebody signed out, a stream may still tell something."""
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events that are written already. FastAPI's own writes each anew for every client."""
+
+    media_type = "text/event-stream"
 
 
 def _existing_search_id(search_id: SearchId, database: Annotated[Database, Depends(get_database)]) -> int:
@@ -31,7 +42,7 @@ def _feed(request: Request) -> Feed:
     return feed
 
 
-@router.get("/searches/{search_id}/events", response_class=EventSourceResponse)
+@router.get("/searches/{search_id}/events", response_class=EventStream, responses=_EVENTS)
 async def get_events(
     search_id: Annotated[int, Depends(_existing_search_id)],
     feed: Annotated[Feed, Depends(_feed)],
@@ -43,24 +54,26 @@ async def get_events(
     after: Annotated[
         int, Query(ge=0, le=MOST_ID, description="The same for a first connection, for which browsers send no header.")
     ] = 0,
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventStream:
     """Events by kind (`stage_ended`, `search_finished`, ...), and `progress` whenever it changed.
 
     The stream ends with the search, whose end is its last event, with the key, or when the server stops. Only stored
     events have ids; progress is what it is at the moment. While nothing happens, a comment is sent every 15 seconds.
     """
     seen = after if last_event_id is None else _event_id(last_event_id)
-    checked_at = time.monotonic()
-    async with aclosing(feed.happenings(search_id, seen)) as happenings:
-        async for each in happenings:
-            if time.monotonic() - checked_at >= CHECK_SECONDS:
-                checked_at = time.monotonic()
-                if not await run_in_threadpool(holders.are_let_in, caller):
-                    return
-            if isinstance(each, str):
-                yield ServerSentEvent(event="progress", raw_data=each)
-            else:
-                yield ServerSentEvent(id=str(each.id), event=each.kind, raw_data=each.data)
+
+    async def stream() -> AsyncIterator[bytes]:
+        checked_at = time.monotonic()
+        async with aclosing(feed.happenings(search_id, seen)) as happenings:
+            async for each in happenings:
+                if time.monotonic() - checked_at >= CHECK_SECONDS:
+                    checked_at = time.monotonic()
+                    if not await run_in_threadpool(holders.are_let_in, caller):
+                        return
+                yield each
+
+    # Without the second header Nginx would hold events back.
+    return EventStream(stream(), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
 
 def _event_id(text: str) -> int:

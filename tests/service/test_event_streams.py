@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fastapi.routing
 import httpx
 import pytest
 from live import events_of, serving
@@ -206,7 +205,7 @@ def test_a_client_that_reads_nothing_delays_nobody_and_misses_nothing(
 def test_a_comment_says_that_a_silent_stream_is_alive(
     sqlite_database: Database, embedded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.01)
+    monkeypatch.setattr(feed, "KEEP_ALIVE_SECONDS", 0.01)
     search_id = post(sqlite_database)
     with httpx.stream("GET", f"{embedded_url}/searches/{search_id}/events", timeout=60) as stream:
         assert any("comment" in each for each in events_of(stream))
