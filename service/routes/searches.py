@@ -12,7 +12,7 @@ from searcher.database import Database
 from searcher.idempotency import Name, NameTaken, OtherRequest, posted_before
 from searcher.leaderboard import leaderboard_of_search
 from searcher.plan import plan
-from searcher.progress import candidates_of, progress
+from searcher.progress import candidates_of, progress, progress_of_all
 from searcher.request import Limits, SearchRequest
 from searcher.searches import cancel_search, create_search, delete_search, extend_search, list_searches
 from searcher.situation import recipes_of
@@ -112,7 +112,8 @@ def get_searches(
     """Searches, newest first."""
     found = list_searches(session, limit + 1, before, status=status, task=task)
     following = link_to(request, before=found[limit - 1].id) if len(found) > limit else None
-    searches = [SearchView.of(search, progress(session, search)) for search in found[:limit]]
+    told = progress_of_all(session, found[:limit])
+    searches = [SearchView.of(search, told[search.id]) for search in found[:limit]]
     return SearchList(searches=searches, next=following)
 
 

@@ -19,6 +19,7 @@ export function watchFilters() {
     let planned = null;
     const apply = () => {
       const address = new URL(location.href);
+      for (const page of ["before", "cursor"]) address.searchParams.delete(page); // other entries have other pages
       for (const control of form.elements) if (control.name && control.type !== "hidden") address.searchParams.delete(control.name);
       for (const [name, value] of new FormData(form)) {
         if (value && form.elements[name].type !== "hidden") address.searchParams.append(name, value);

@@ -1,14 +1,16 @@
 """The first page: all searches and how far they are."""
 
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from searcher.progress import progress
+from qcore import list_tasks
+from searcher.progress import progress_of_all
 from searcher.searches import list_searches
 from searcher.workers import count_live
-from service.dependencies import MOST_ID, Reading
+from service.dependencies import MOST_ID, Reading, SettingsOf
 from service.routes.pages.rendering import render
 from service.schemas import SearchView
 
@@ -21,19 +23,30 @@ router = APIRouter(default_response_class=HTMLResponse)
 def index(
     request: Request,
     session: Reading,
+    settings: SettingsOf,
+    task: Annotated[str, Query(max_length=64)] = "",
+    status: Literal["", "running", "finished", "cancelled"] = "",
     before: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
     search: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
 ) -> Response:
-    """Searches, newest first. With ``search``, which earlier releases' links have, that search's page."""
+    """Searches, newest first; of one task and status, if given, which forms send empty if they are not.
+
+    With ``search``, which earlier releases' links have, that search's page.
+    """
     if search is not None:
         return RedirectResponse(f"/ui/searches/{search}")
-    found = list_searches(session, LISTED_SEARCHES + 1, before)
+    found = list_searches(session, LISTED_SEARCHES + 1, before, status=status or None, task=task or None)
     shown = found[:LISTED_SEARCHES]
+    told = progress_of_all(session, shown)
+    filters = {name: value for name, value in (("task", task), ("status", status)) if value}
     return render(
         request,
         "searches.html",
-        searches=[SearchView.of(each, progress(session, each)) for each in shown],
-        older=shown[-1].id if len(found) > len(shown) else None,
+        searches=[SearchView.of(each, told[each.id]) for each in shown],
+        tasks=[each.name for each in list_tasks(settings.data_root)],
+        filters=filters,
+        newest=f"/?{urlencode(filters)}" if filters else "/",
+        older=f"/?{urlencode({**filters, 'before': shown[-1].id})}" if len(found) > len(shown) else None,
         before=before,
         workers=count_live(session)[0],
     )
