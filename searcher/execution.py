@@ -17,6 +17,7 @@ from qcore.training import CurvePoint, Interrupted, StageResult, State, train_st
 from qcore.training_memory import peak_bytes
 from searcher import results
 from searcher.artifacts import NetworkUnusable
+from searcher.log_context import is_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ class Executor:
             Interrupted: when the worker stops; the checkpoint is written.
         """
         with self._database.write() as session:
-            results.start_evaluation(session, lease)
+            is_for(searches=results.start_evaluation(session, lease))
             stage = results.next_stage(session, lease)
         while stage:
             if self._stopping():

@@ -13,8 +13,13 @@ _context: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default={}) 
 
 
 def log_context() -> Mapping[str, Any]:
-    """What is being worked on: ``request_id``, ``search``, ``evaluation``, where there is one."""
+    """What is being worked on: ``request_id``, ``evaluation``, and the ``searches`` that want it."""
     return _context.get()
+
+
+def is_for(**ids: Any) -> None:
+    """Has the lines say these ids too, until the ``working_on`` around it ends."""
+    _context.set({**_context.get(), **ids})
 
 
 @contextmanager

@@ -54,8 +54,8 @@ class StageToTrain:
         return plan_of(self.evaluation, self.stage)
 
 
-def start_evaluation(session: Session, lease: Lease) -> None:
-    """Tells the searches that want an evaluation that a worker has it."""
+def start_evaluation(session: Session, lease: Lease) -> list[int]:
+    """Tells the searches that want an evaluation that a worker has it; their ids."""
     evaluation, searches = held_with_searches(session, lease)
     emit(
         session,
@@ -66,6 +66,7 @@ def start_evaluation(session: Session, lease: Lease) -> None:
         seed=evaluation.seed,
         attempt=evaluation.attempt,
     )
+    return [search.id for search in searches]
 
 
 def next_stage(session: Session, lease: Lease) -> StageToTrain | None:

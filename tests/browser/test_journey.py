@@ -57,6 +57,11 @@ def test_a_search_is_posted_watched_and_its_winner_downloaded_and_run(page: Any,
         # The five lines of the architecture's page run the network that it offers.
         page.get_by_role("link", name="basic-L8-D4").first.click()
         page.get_by_role("heading", name="basic-L8-D4 on digits, seed 0").wait_for()
+        page.get_by_role("button", name="Measure").click()
+        page.locator("#noise-told", has_text="Measured on 200 test examples").wait_for(timeout=60_000)
+        page.locator("#noise .point").first.wait_for()
+        figures = [page.locator(f"[data-layer=classifier] {kind}").inner_text() for kind in (".sqnr", ".gain")]
+        assert all(re.fullmatch(r"-?\d+\.\d+", figure) for figure in figures), figures
         lines = page.locator("#loading").inner_text()
         with page.expect_download() as download:
             page.get_by_role("link", name="Download safetensors").click()

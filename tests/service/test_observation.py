@@ -19,7 +19,7 @@ from sqlalchemy import event, update
 from searcher import workers
 from searcher.artifacts import Artifacts
 from searcher.database import Database, database_now
-from searcher.log_context import working_on
+from searcher.log_context import is_for, working_on
 from searcher.tables import Evaluation, Worker
 from searcher.worker_settings import WorkerSettings
 from service import logs, metrics
@@ -225,12 +225,14 @@ def test_what_asks_all_the_time_is_not_logged_unless_it_fails(
     assert [line for line in lines if line["logger"] == "service.requests"] == []
 
 
-def test_what_a_worker_logs_says_its_evaluation(lines: list[dict[str, Any]]) -> None:
+def test_what_a_worker_logs_says_its_evaluation_and_who_wants_it(lines: list[dict[str, Any]]) -> None:
     with working_on(evaluation=7):
+        is_for(searches=[1, 3])
         logging.getLogger("searcher.worker").warning("out of %s", "memory")
     logging.getLogger("searcher.worker").warning("idle")
 
-    assert [(line["message"], line.get("evaluation")) for line in lines] == [("out of memory", 7), ("idle", None)]
+    said = [(line["message"], line.get("evaluation"), line.get("searches")) for line in lines]
+    assert said == [("out of memory", 7, [1, 3]), ("idle", None, None)]
 
 
 @pytest.mark.parametrize(
