@@ -17,19 +17,14 @@ from service.feed import Feed
 
 router = APIRouter(tags=["searches"])
 
+_EVENT_STREAM = "text/event-stream"
 _FIELDS = {name: {"type": "string"} for name in ("event", "data", "id")}
 _EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"itemSchema": {"type": "object", "properties": _FIELDS}}}}
+    200: {"content": {_EVENT_STREAM: {"itemSchema": {"type": "object", "properties": _FIELDS}}}}
 }
 
 CHECK_SECONDS = 10.0
 """How long after a key was revoked, or somebody signed out, a stream may still tell something."""
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events that are written already. FastAPI's own writes each anew for every client."""
-
-    media_type = "text/event-stream"
 
 
 def _existing_search_id(search_id: SearchId, database: Annotated[Database, Depends(get_database)]) -> int:
@@ -42,7 +37,7 @@ def _feed(request: Request) -> Feed:
     return feed
 
 
-@router.get("/searches/{search_id}/events", response_class=EventStream, responses=_EVENTS)
+@router.get("/searches/{search_id}/events", response_class=StreamingResponse, responses=_EVENTS)
 async def get_events(
     search_id: Annotated[int, Depends(_existing_search_id)],
     feed: Annotated[Feed, Depends(_feed)],
@@ -54,7 +49,7 @@ async def get_events(
     after: Annotated[
         int, Query(ge=0, le=MOST_ID, description="The same for a first connection, for which browsers send no header.")
     ] = 0,
-) -> EventStream:
+) -> StreamingResponse:
     """Events by kind (`stage_ended`, `search_finished`, ...), and `progress` whenever it changed.
 
     The stream ends with the search, whose end is its last event, with the key, or when the server stops. Only stored
@@ -72,8 +67,10 @@ async def get_events(
                         return
                 yield each
 
-    # Without the second header Nginx would hold events back.
-    return EventStream(stream(), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    # Events are written already: FastAPI's own streams write each anew for every client. Without the second header Nginx
+    # would hold them back.
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream(), media_type=_EVENT_STREAM, headers=headers)
 
 
 def _event_id(text: str) -> int:
