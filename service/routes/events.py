@@ -67,8 +67,8 @@ async def get_events(
                         return
                 yield each
 
-    # Events are written already: FastAPI's own streams write each anew for every client. Without the second header Nginx
-    # would hold them back.
+    # Events are written already: FastAPI's own streams write each anew for every client. Without the second header
+    # Nginx would hold them back.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream(), media_type=_EVENT_STREAM, headers=headers)
 
