@@ -326,6 +326,7 @@ def _kinds(searches: int) -> list[Requests]:
         Requests("leaderboard_page", lambda drawn: ("/ui/leaderboard", _board(drawn.randrange(1 + SMALLER_BOARDS)))),
         Requests("leaderboard_csv", lambda _: ("/leaderboard", _board(0) | {"format": "csv"})),
         Requests("search_leaderboard", lambda drawn: (f"/searches/{1 + drawn.randrange(searches)}/leaderboard", {})),
+        Requests("searches_page", lambda drawn: ("/", {"before": 2 + drawn.randrange(searches)})),
         Requests("search_page", lambda drawn: (f"/ui/searches/{1 + drawn.randrange(searches)}", {})),
     ]
 

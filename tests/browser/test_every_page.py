@@ -1,4 +1,4 @@
-"""Every page, wide and light, narrow and dark: nothing that axe finds serious, and nothing that is cut off."""
+"""Every page, wide and light, narrow and dark: nothing that axe finds, and nothing that is cut off."""
 
 from __future__ import annotations
 
@@ -74,9 +74,8 @@ def test_a_page_is_accessible_and_fits(url: str, page: Any, path: str) -> None:
         page.set_viewport_size(size)
         page.emulate_media(color_scheme=scheme)
         found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
 
-        assert [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in serious] == []
+        assert [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in found] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
