@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from searcher.boards import Boards
+from searcher.final_progress import FinalProgress
 from service import problems
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
@@ -61,6 +62,7 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     )
     app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
     app.state.boards = Boards()
+    app.state.final_progress = FinalProgress()
     app.state.metrics = Metrics(database)
     problems.install(app)
     errors.install(app)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from searcher.boards import Boards
 from searcher.counting import catch_up
 from searcher.database import Database
+from searcher.final_progress import FinalProgress
 from searcher.searches import get_search
 from searcher.tables import Search
 from service.access.caller import Caller
@@ -27,6 +28,11 @@ def get_database(request: Request) -> Database:
 def get_boards(request: Request) -> Boards:
     boards: Boards = request.app.state.boards
     return boards
+
+
+def get_final_progress(request: Request) -> FinalProgress:
+    progress: FinalProgress = request.app.state.final_progress
+    return progress
 
 
 def get_settings(request: Request) -> Settings:
@@ -64,6 +70,7 @@ CountedReading = Annotated[Session, Depends(_reading_counted, scope="function")]
 """Once standings know every result, also those of workers of a release that keeps none."""
 Writing = Annotated[Session, Depends(_writing, scope="function")]
 BoardsOf = Annotated[Boards, Depends(get_boards)]
+FinalProgressOf = Annotated[FinalProgress, Depends(get_final_progress)]
 SettingsOf = Annotated[Settings, Depends(get_settings)]
 CallerOf = Annotated[Caller, Depends(get_caller)]
 EvaluationId = Annotated[int, Path(ge=1, le=MOST_ID, description="Number of an evaluation.", examples=[1])]

@@ -12,7 +12,7 @@ from searcher.database import Database
 from searcher.idempotency import Name, NameTaken, OtherRequest, posted_before
 from searcher.leaderboard import leaderboard_of_search
 from searcher.plan import plan
-from searcher.progress import candidates_of, progress, progress_of_all
+from searcher.progress import candidates_of, progress
 from searcher.request import Limits, SearchRequest
 from searcher.searches import cancel_search, create_search, delete_search, extend_search, list_searches
 from searcher.situation import recipes_of
@@ -22,6 +22,7 @@ from service.dependencies import (
     CallerOf,
     ChangeableSearchId,
     ExistingSearch,
+    FinalProgressOf,
     Reading,
     SettingsOf,
     Writing,
@@ -104,6 +105,7 @@ def _posted(session: Session, search: Search, response: Response, status: int) -
 def get_searches(
     request: Request,
     session: Reading,
+    final: FinalProgressOf,
     limit: Annotated[int, Query(ge=1, le=100, description="Most on a page.")] = 20,
     before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only searches older than this one.")] = None,
     status: Annotated[Literal["running", "finished", "cancelled"] | None, Query(description="Only such ones.")] = None,
@@ -112,7 +114,7 @@ def get_searches(
     """Searches, newest first."""
     found = list_searches(session, limit + 1, before, status=status, task=task)
     following = link_to(request, before=found[limit - 1].id) if len(found) > limit else None
-    told = progress_of_all(session, found[:limit])
+    told = final.of_all(session, found[:limit])
     searches = [SearchView.of(search, told[search.id]) for search in found[:limit]]
     return SearchList(searches=searches, next=following)
 

@@ -7,10 +7,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from qcore import list_tasks
-from searcher.progress import progress_of_all
 from searcher.searches import list_searches
 from searcher.workers import count_live
-from service.dependencies import MOST_ID, Reading, SettingsOf
+from service.dependencies import MOST_ID, FinalProgressOf, Reading, SettingsOf
 from service.routes.pages.rendering import render
 from service.schemas import SearchView
 
@@ -24,6 +23,7 @@ def index(
     request: Request,
     session: Reading,
     settings: SettingsOf,
+    final: FinalProgressOf,
     task: Annotated[str, Query(max_length=64)] = "",
     status: Literal["", "running", "finished", "cancelled"] = "",
     before: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
@@ -37,7 +37,7 @@ def index(
         return RedirectResponse(f"/ui/searches/{search}")
     found = list_searches(session, LISTED_SEARCHES + 1, before, status=status or None, task=task or None)
     shown = found[:LISTED_SEARCHES]
-    told = progress_of_all(session, shown)
+    told = final.of_all(session, shown)
     filters = {name: value for name, value in (("task", task), ("status", status)) if value}
     return render(
         request,
