@@ -219,6 +219,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_crashes_its_process_is_lost_and_others_go_on(
     sqlite_database: Database, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from qcore.packing import Packing, best_packing
 from service.cli import main
 
 
+@pytest.mark.slow
 def test_it_measures_every_way_to_share_the_cores_and_says_how_to_serve(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["packing", "basic-L8-D3", "--task", "digits", "--seconds", "0.2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -23,6 +24,7 @@ def test_it_measures_every_way_to_share_the_cores_and_says_how_to_serve(capsys: 
     assert found["ray_command"] == f"quantrank ray --address auto --threads {best['threads']} --device cpu"
 
 
+@pytest.mark.slow
 def test_it_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["packing", "plain-L4-D8", "--task", "rings", "--seconds", "0.1"]) == 0
     shown = capsys.readouterr().out

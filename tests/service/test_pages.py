@@ -84,18 +84,20 @@ def test_older_searches_are_a_page_further(client: TestClient) -> None:
 
 
 def test_searches_are_listed_by_task_and_status_and_links_keep_both(client: TestClient) -> None:
-    ids = [client.post("/search", json=BODY | {"task": task}).json()["id"] for task in ["digits", "rings"] * 30]
+    tasks = ["digits", "rings"] * 2 + ["rings"] * 25
+    ids = [client.post("/search", json=BODY | {"task": task}).json()["id"] for task in tasks]
+    of_rings = [number for number, task in zip(ids, tasks, strict=True) if task == "rings"][::-1]
     for number in ids[:4]:
         client.post(f"/searches/{number}/cancel")
 
     def listed(address: str) -> list[int]:
         return [int(number) for number in re.findall(r'id="search-(\d+)"', client.get(address).text)]
 
-    assert listed("/?task=rings&status=") == ids[::-2][:25]
+    assert listed("/?task=rings&status=") == of_rings[:25]
     assert listed("/?status=cancelled") == ids[3::-1]
     assert listed("/?task=digits&status=cancelled") == [ids[2], ids[0]]
     (older,) = re.findall(r'href="([^"]*)" rel="next"', client.get("/?task=rings").text)
-    assert listed(older.replace("&amp;", "&")) == ids[::-2][25:]
+    assert listed(older.replace("&amp;", "&")) == of_rings[25:]
     assert "No search passes the filters" in client.get("/?task=digits&status=finished").text
     assert client.get("/?status=lost").status_code == 422
 

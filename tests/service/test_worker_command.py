@@ -96,6 +96,7 @@ def is_alive(process: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_several_workers_of_one_command_end_after_their_epochs_at_sigterm(
     environment: dict[str, str], client: TestClient
 ) -> None:
@@ -133,6 +134,7 @@ def test_what_a_killed_worker_had_goes_on_at_once_and_another_is_started(
     assert sorted(attempts) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_killed_parent_takes_its_workers_with_it(environment: dict[str, str], client: TestClient) -> None:
     client.post("/search", json=BODY)
     with working(environment, "--concurrency", "2") as parent:
