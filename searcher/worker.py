@@ -40,7 +40,7 @@ and in a pool of dozens somebody is always waiting. A small pool asks late, when
 """
 _PROPOSED_AT_ONCE = 16
 """At most: the first of them need not wait for the last."""
-_LOOKS_A_SECOND = 64
+_LOOKS_A_SECOND = 128
 """Of a whole pool that finds nothing to do, at most."""
 
 
