@@ -39,7 +39,12 @@ export function drawSlopes(element, { points, ranking }) {
     font: { color: ink, size: 11 },
   });
   const annotations = [label(best, 1, best.accuracy, `best ${ranking}`), label(floatBest, 0, floatBest.float_accuracy, "best float")];
-  if (floatBest !== best) annotations.push(label(floatBest, 1, floatBest.accuracy, `rank ${floatBest.rank}`));
+  if (floatBest !== best) {
+    annotations.push(label(floatBest, 1, floatBest.accuracy, `rank ${floatBest.rank}`));
+    const values = both.flatMap((point) => [point.float_accuracy, point.accuracy]);
+    const isClose = best.accuracy - floatBest.accuracy < 0.15 * (Math.max(...values) - Math.min(...values));
+    if (isClose) [annotations[0].yanchor, annotations[2].yanchor] = ["bottom", "top"]; // one above the other
+  }
   draw(element, traces, {
     xaxis: axis("", { range: [-room, 1 + room], tickvals: [0, 1], ticktext: ["float", ranking], tickfont: { color: ink, size: 13 }, fixedrange: true }),
     yaxis: axis("Validation accuracy, %"),
