@@ -244,10 +244,10 @@ def _page(
     bit_widths: Sequence[str],
 ) -> LeaderboardPage:
     best = {str(FLOAT): board.best_in_float, bit_widths[0]: board.best}
+    names = map(board.name, indices)
     entries = [
         _entry(board, index, stages[name], costs[name], bit_widths, best)
-        for index in indices
-        for name in [board.name(index)]
+        for index, name in zip(indices, names, strict=True)
     ]
     return LeaderboardPage(entries, len(board), best, board.order_agreement, following)
 
