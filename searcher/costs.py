@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -17,6 +17,7 @@ from searcher.tables import StoredStanding
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from qcore import Task
@@ -28,9 +29,9 @@ class Costs:
     """An architecture's, as ``qcore.Description`` tells them."""
 
     macs: int
-    bit_operations: Mapping[str, int]
+    bit_operations: dict[str, int]
     """By bit widths, float first, as model bytes."""
-    model_bytes: Mapping[str, int]
+    model_bytes: dict[str, int]
 
     @classmethod
     def of(cls, told: Description) -> Costs:
@@ -77,16 +78,16 @@ def _of_standings(session: Session, architectures: Collection[str], bit_widths: 
     query = select(
         kept.leaderboard_id, kept.architecture, kept.parameters, kept.macs, kept.bit_operations, kept.model_bytes
     ).where(kept.leaderboard_id.in_(bit_widths), kept.architecture.in_(architectures))
-    rows: defaultdict[str, dict[str, tuple[int, int, int, int]]] = defaultdict(dict)
-    for leaderboard, name, *own in session.execute(query):
-        rows[name][bit_widths[leaderboard]] = (own[0], own[1], own[2], own[3])
+    by_name: defaultdict[str, dict[int, Row[*tuple[Any, ...]]]] = defaultdict(dict)
+    for row in session.execute(query):
+        by_name[row.architecture][row.leaderboard_id] = row
     found = {}
-    for name, by_bits in rows.items():
-        if len(by_bits) == len(bit_widths):
-            parameters, macs, _, _ = next(iter(by_bits.values()))
-            operations = {str(FLOAT): float_bit_operations(macs)}
-            model_bytes = {str(FLOAT): float_model_bytes(parameters)}
-            for bits in bit_widths.values():
-                _, _, operations[bits], model_bytes[bits] = by_bits[bits]
-            found[name] = Costs(macs, operations, model_bytes)
+    for name, rows in by_name.items():
+        if len(rows) == len(bit_widths):
+            any_row = next(iter(rows.values()))
+            operations = {str(FLOAT): float_bit_operations(any_row.macs)}
+            model_bytes = {str(FLOAT): float_model_bytes(any_row.parameters)}
+            for leaderboard, bits in bit_widths.items():
+                operations[bits], model_bytes[bits] = rows[leaderboard].bit_operations, rows[leaderboard].model_bytes
+            found[name] = Costs(any_row.macs, operations, model_bytes)
     return found

@@ -55,9 +55,9 @@ class Entry:
     width: int
     parameters: int
     macs: int
-    bit_operations: Mapping[str, int]
+    bit_operations: dict[str, int]
     """By bit widths, float first, as model bytes."""
-    model_bytes: Mapping[str, int]
+    model_bytes: dict[str, int]
     seeds: list[int]
     """Those whose stage at the ranking bit widths has ended."""
     evaluations: list[int]

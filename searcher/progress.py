@@ -17,7 +17,7 @@ from searcher.workers import any_driver, waits_for
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, SQLColumnExpression
     from sqlalchemy.orm import Session
 
 
@@ -102,7 +102,7 @@ def _evaluations(session: Session, searches: Sequence[Search]) -> dict[int, _Eva
             .group_by(Proposal.search_id, Proposal.candidate_id, Evaluation.id)
             .subquery()
         )
-        status = case((each.c.waits == 1, each.c.status), else_="done")
+        status = _as_seen(each.c.waits == 1, each.c.status)
         query = select(
             *(each.c.search_id, status, func.count(), func.sum(each.c.epochs_done), func.sum(each.c.epochs))
         ).group_by(each.c.search_id, status)
@@ -198,4 +198,9 @@ def _bounds(ids: Collection[int]) -> tuple[int, int]:
 
 def _status_for(search: Search) -> ColumnElement[str]:
     waits = exists().where(Stage.evaluation_id == Evaluation.id, Stage.status == "pending", stages_wanted_by(search))
-    return case((waits, Evaluation.status), else_="done")
+    return _as_seen(waits, Evaluation.status)
+
+
+def _as_seen(waits: ColumnElement[bool], status: SQLColumnExpression[str]) -> ColumnElement[str]:
+    """An evaluation's status for a search, given whether a stage that it wants is pending."""
+    return case((waits, status), else_="done")

@@ -1,7 +1,6 @@
 """The first page: all searches and how far they are."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -10,6 +9,7 @@ from qcore import list_tasks
 from searcher.searches import list_searches
 from searcher.workers import count_live
 from service.dependencies import MOST_ID, FinalProgressOf, Reading, SettingsOf
+from service.pagination import link_to
 from service.routes.pages.rendering import render
 from service.schemas import SearchView
 
@@ -45,8 +45,8 @@ def index(
         searches=[SearchView.of(each, told[each.id]) for each in shown],
         tasks=[each.name for each in list_tasks(settings.data_root)],
         filters=filters,
-        newest=f"/?{urlencode(filters)}" if filters else "/",
-        older=f"/?{urlencode({**filters, 'before': shown[-1].id})}" if len(found) > len(shown) else None,
+        newest=link_to(request, before=None),
+        older=link_to(request, before=shown[-1].id) if len(found) > len(shown) else None,
         before=before,
         workers=count_live(session)[0],
     )
