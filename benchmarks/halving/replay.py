@@ -1,9 +1,9 @@
 """Searches replayed on the recorded table: what successive halving, TPE, GP and random search find for what they cost.
 
-    python benchmarks/halving/replay.py [--replays 200] [--rungs 0.15] [--promoted-share 0.1]
+    python -m benchmarks.halving.replay [--replays 200] [--rungs 0.15] [--promoted-share 0.1] [--max-seeds 1] [--top 1]
 
-A replay draws one recorded seed for every evaluation and the order in which two workers' evaluations end, and runs the
-very planning and samplers that searches run. Cost is optimizer steps times MACs, float and W2A2, over that of training
+A replay draws one recorded seed for every evaluation, a repeated one too, and the order in which two workers' evaluations
+end, and runs the very planning and samplers that searches run. Cost is optimizer steps times MACs, float and W2A2, over that of training
 every candidate once in full. Regret is how far the chosen candidate's test accuracy, a mean over all recorded seeds,
 lies below the best one's, in percentage points.
 """
@@ -17,11 +17,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qcore import Architecture
 from searcher.planning import Outcome, Situation, Strategy, mean_accuracy
 from searcher.samplers import load_sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TABLE = Path(__file__).parent / "table.json"
 WORKERS = 2
@@ -128,13 +131,13 @@ def summary(table: Table, replays: list[Replay]) -> dict[str, float]:
     }
 
 
-def compared(table: Table, fractions: tuple[float, ...], share: float, count: int) -> dict[str, dict[str, float]]:
+def compared(
+    table: Table, strategy: Strategy, fractions: tuple[float, ...], count: int, samplers: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Successive halving, and each sampler in full for as much, replay by replay."""
-    halving = [
-        replayed(table, Strategy(promoted_share=share), fractions, "random", None, seed) for seed in range(count)
-    ]
+    halving = [replayed(table, strategy, fractions, "random", None, seed) for seed in range(count)]
     found = {"successive halving": summary(table, halving)}
-    for sampler in ("tpe", "gp", "random"):
+    for sampler in samplers:
         alone = [replayed(table, Strategy(), (), sampler, each.cost, seed) for seed, each in enumerate(halving)]
         found[sampler] = summary(table, alone)
     return found
@@ -145,9 +148,20 @@ def main() -> None:
     parser.add_argument("--replays", type=int, default=200)
     parser.add_argument("--rungs", default=",".join(map(str, RUNGS)))
     parser.add_argument("--promoted-share", type=float, default=PROMOTED_SHARE)
+    parser.add_argument("--max-seeds", type=int, default=1)
+    parser.add_argument("--top", type=int, default=1)
+    parser.add_argument("--indifference-margin", type=float, default=0.5)
+    parser.add_argument("--samplers", default="tpe,gp,random", help="what halving is compared with; may be empty")
     arguments = parser.parse_args()
+    samplers = [each for each in arguments.samplers.split(",") if each]
+    strategy = Strategy(
+        promoted_share=arguments.promoted_share,
+        max_seeds=arguments.max_seeds,
+        top=arguments.top,
+        indifference_margin=arguments.indifference_margin,
+    )
     fractions = tuple(float(each) for each in arguments.rungs.split(","))
-    found = compared(Table.read(), fractions, arguments.promoted_share, arguments.replays)
+    found = compared(Table.read(), strategy, fractions, arguments.replays, samplers)
     print("| | cost | largest | within 0.5 points | mean regret |\n| --- | ---: | ---: | ---: | ---: |")
     for name, each in found.items():
         print(
