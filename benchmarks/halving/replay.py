@@ -2,10 +2,10 @@
 
     python -m benchmarks.halving.replay [--replays 200] [--rungs 0.15] [--promoted-share 0.1] [--max-seeds 1] [--top 1]
 
-A replay draws one recorded seed for every evaluation, a repeated one too, and the order in which two workers' evaluations
-end, and runs the very planning and samplers that searches run. Cost is optimizer steps times MACs, float and W2A2, over that of training
-every candidate once in full. Regret is how far the chosen candidate's test accuracy, a mean over all recorded seeds,
-lies below the best one's, in percentage points.
+A replay draws one recorded seed for every evaluation, also for a repeated one, and the order in which two workers'
+evaluations end. It runs the planning and the samplers that searches run. Cost is optimizer steps times MACs, float and
+W2A2, over that of training every candidate once in full. Regret is how far the chosen candidate's test accuracy, a mean
+over all recorded seeds, lies below the best one's, in percentage points.
 """
 
 from __future__ import annotations
