@@ -51,7 +51,7 @@ def admit_search(session: Session, key_id: int | None, request: SearchRequest) -
 
 
 def admit_extension(session: Session, key_id: int | None, search_id: int, limits: Limits) -> None:
-    """Refuses limits that the key may not give, and to have a finished search of its own go on beside too many.
+    """Refuses limits that the key may not give, and to have an ended search of its own go on beside too many.
 
     Raises:
         BeyondAllowance, TooManyRunning: naming the field.
@@ -62,7 +62,7 @@ def admit_extension(session: Session, key_id: int | None, search_id: int, limits
     if "max_evaluations" in limits.model_fields_set:
         _check_field(key, "max_evaluations", limits)
     search = session.execute(select(Search.status, Search.posted_by).where(Search.id == search_id)).one_or_none()
-    if search is not None and search.status == "finished" and search.posted_by == key_id:
+    if search is not None and search.status in ("finished", "failed") and search.posted_by == key_id:
         _check_running(session, key)
 
 

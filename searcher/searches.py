@@ -13,6 +13,7 @@ from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import read_clock
 from searcher.events import emit, lock_searches
+from searcher.failures import why_nothing_succeeded
 from searcher.idempotency import bind_name, take_name
 from searcher.planning import mean_accuracy
 from searcher.proposals import (
@@ -141,7 +142,10 @@ def list_searches(
 
 
 def settle(session: Session, search: Search) -> None:
-    """Marks a (locked) search finished once nothing of it is open and nothing more may be proposed."""
+    """Ends a (locked) search once nothing of it is open and nothing more may be proposed.
+
+    It has finished then, or failed if nothing succeeded.
+    """
     session.flush()
     if search.status != "running" or has_open_proposals(session, search):
         return
@@ -179,7 +183,7 @@ def cancel_search(session: Session, search_id: int) -> Search | None:
 
 
 def extend_search(session: Session, search_id: int, limits: Limits) -> Search | None:
-    """Gives a search the limits that are named; a finished one goes on if they let it.
+    """Gives a search the limits that are named; one that finished or failed goes on if they let it.
 
     A time limit counts from now on. None if there is no such search.
 
@@ -197,8 +201,8 @@ def extend_search(session: Session, search_id: int, limits: Limits) -> Search | 
         setattr(search, name, value)
     if "time_limit_s" in changes:
         search.started_at = read_clock(session)
-    if search.status == "finished":
-        search.status, search.ended_by, search.ended_at = "running", None, None
+    if search.status in ("finished", "failed"):
+        search.status, search.ended_by, search.ended_at, search.problem = "running", None, None, None
     # What a limit had cancelled is proposed again when its turn comes.
     cancelled = select(Evaluation.id).where(Evaluation.status == "cancelled")
     session.execute(
@@ -209,6 +213,19 @@ def extend_search(session: Session, search_id: int, limits: Limits) -> Search | 
     emit(session, [search], "search_extended", **changes)
     settle(session, search)
     return search
+
+
+def fail_search(session: Session, search: Search, reason: str) -> None:
+    """Ends a (locked) running search that cannot succeed, and says why; what is open of it is given up.
+
+    One that has ended stays as it is.
+    """
+    if search.status != "running":
+        return
+    search.status, search.ended_by, search.ended_at = "failed", "failed", read_clock(session)
+    search.problem = reason
+    _give_up_open_evaluations(session, search)
+    emit(session, [search], "search_failed", reason=reason)
 
 
 def delete_search(session: Session, search_id: int) -> Search | None:
@@ -274,8 +291,11 @@ def is_of_this_release(search: Search) -> bool:
 
 
 def _finish(session: Session, search: Search, ended_by: str) -> None:
-    search.status, search.ended_by, search.ended_at = "finished", ended_by, read_clock(session)
-    emit(session, [search], "search_finished", ended_by=ended_by)
+    if problem := why_nothing_succeeded(session, search):
+        fail_search(session, search, problem)
+    else:
+        search.status, search.ended_by, search.ended_at = "finished", ended_by, read_clock(session)
+        emit(session, [search], "search_finished", ended_by=ended_by)
 
 
 def _give_up_open_evaluations(session: Session, search: Search) -> None:

@@ -98,7 +98,7 @@ class Search(Base):
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     status: Mapped[str] = mapped_column(String(16), index=True)
-    """running, finished or cancelled"""
+    """running, finished, failed or cancelled"""
     task: Mapped[str] = mapped_column(String(64))
     task_version: Mapped[str] = mapped_column(String(64))
     numerics_version: Mapped[int]
@@ -136,7 +136,9 @@ class Search(Base):
     """What its time limit counts from: created, or extended by one."""
     ended_at: Mapped[float | None]
     ended_by: Mapped[str | None] = mapped_column(String(32))
-    """Why it finished: complete, max_evaluations, time_limit_s or target_accuracy."""
+    """Why it ended by itself: complete, max_evaluations, time_limit_s, target_accuracy or failed."""
+    problem: Mapped[str | None] = mapped_column(Text)
+    """Of a failed one: why."""
 
 
 class IdempotencyKey(Base):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ENDING_EVENTS = ("search_finished", "search_cancelled")
+ENDING_EVENTS = ("search_finished", "search_failed", "search_cancelled")
 
 
 class SearchEvent(NamedTuple):

@@ -131,6 +131,8 @@ def _watch(client: Client, search: SearchView, *, as_json: bool) -> int:
     elif search.status == "cancelled":
         print(f"Search {search.id} was cancelled.")
     else:
+        if search.status == "failed":
+            print(f"Search {search.id} failed: {search.problem}")
         title = f"Search {search.id}: {search.task}, at most {search.budgets}, recipe {search.recipe.name}"
         print_leaderboard(title, leaderboard)
     return 0 if search.status == "finished" and leaderboard["entries"] else 1

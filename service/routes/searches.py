@@ -108,7 +108,9 @@ def get_searches(
     final: FinalProgressOf,
     limit: Annotated[int, Query(ge=1, le=100, description="Most on a page.")] = 20,
     before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only searches older than this one.")] = None,
-    status: Annotated[Literal["running", "finished", "cancelled"] | None, Query(description="Only such ones.")] = None,
+    status: Annotated[
+        Literal["running", "finished", "failed", "cancelled"] | None, Query(description="Only such ones.")
+    ] = None,
     task: Annotated[str | None, Query(max_length=64, description="Only those over this task.")] = None,
 ) -> SearchList:
     """Searches, newest first."""

@@ -21,7 +21,7 @@ class SearchView(BaseModel):
     """A search and how far it is."""
 
     id: int
-    status: str = Field(description="running, finished or cancelled")
+    status: str = Field(description="running, finished, failed (nothing succeeded, or nothing could) or cancelled")
     task: str
     parameter_budget: int | None
     model_bytes_budget: int | None = Field(description="At the first bit widths, as bit operations are.")
@@ -46,8 +46,9 @@ class SearchView(BaseModel):
     created_at: datetime
     ended_at: datetime | None
     ended_by: str | None = Field(
-        description="Why a finished search ended: complete, max_evaluations, time_limit_s or target_accuracy."
+        description="Why it ended by itself: complete, max_evaluations, time_limit_s, target_accuracy or failed."
     )
+    problem: str | None = Field(description="Of a failed search: why.")
     links: dict[str, str]
 
     @classmethod
@@ -80,6 +81,7 @@ class SearchView(BaseModel):
             created_at=to_datetime(search.created_at),
             ended_at=None if search.ended_at is None else to_datetime(search.ended_at),
             ended_by=search.ended_by,
+            problem=search.problem,
             links={
                 "self": path,
                 "candidates": f"{path}/candidates",

@@ -108,7 +108,7 @@ def test_no_room_for_a_network_fails_its_evaluation_and_nothing_else(
     assert failed.error is not None
     assert f"QUANTRANK_ARTIFACTS: '{store}' cannot be written (No space left on device)" in failed.error
     assert "quantrank gc" in failed.error
-    assert kinds(sqlite_database, search_id)[-2:] == ["evaluation_failed", "search_finished"]
+    assert kinds(sqlite_database, search_id)[-2:] == ["evaluation_failed", "search_failed"]
     assert accuracies(sqlite_database) == of_first
     pending = stages_of(sqlite_database, failed.id)
     assert {bits: stage.status for bits, stage in pending.items()} == {"float": "pending", "W2A2": "pending"}

@@ -274,8 +274,8 @@ def test_an_evaluation_is_given_up_after_the_last_attempt_and_its_search_ends(da
     assert evaluation.error is not None
     assert "died 3 times" in evaluation.error
     assert evaluation.ended_at is not None
-    assert status_of(database, search_id) == "finished"
-    assert kinds(database, search_id)[-2:] == ["evaluation_lost", "search_finished"]
+    assert status_of(database, search_id) == "failed"
+    assert kinds(database, search_id)[-2:] == ["evaluation_lost", "search_failed"]
     with pytest.raises(LeaseLost), database.write() as session:
         leases.renew(session, lease, 1000.0)
 

@@ -51,7 +51,7 @@ function watchEvents() {
   for (const kind of ["stage_ended", "evaluation_started", "evaluation_failed", "evaluation_lost"]) {
     events.addEventListener(kind, plan);
   }
-  for (const kind of ["search_finished", "search_cancelled"]) {
+  for (const kind of ["search_finished", "search_failed", "search_cancelled"]) {
     events.addEventListener(kind, () => {
       if (isRunning) return; // it was extended since
       events.close();

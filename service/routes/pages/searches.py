@@ -25,7 +25,7 @@ def index(
     settings: SettingsOf,
     final: FinalProgressOf,
     task: Annotated[str, Query(max_length=64)] = "",
-    status: Literal["", "running", "finished", "cancelled"] = "",
+    status: Literal["", "running", "finished", "failed", "cancelled"] = "",
     before: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
     search: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
 ) -> Response:
