@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
 
 from qcore.errors import InvalidInput
+from searcher.deadline import seconds_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +32,11 @@ _PREPARE = "prepare_threshold"
 transactions, as PgBouncer's do."""
 _MIGRATION, _TURNS, _EVENTS = 7237410, 7237411, 7237412
 """What advisory locks are for; any numbers that nobody else uses in this database."""
+_BUSY_TIMEOUT = "busy timeout"
 _AT_THE_END, _AFTERWARDS = "at the end", "afterwards"
 _POOL_SIZE = 40
-"""As many connections as the API has threads for routes: none of them waits for another's."""
+"""More than the API has threads (``service/lanes.py``): none of them waits for another's connection."""
+_POOL_SECONDS = 5.0
 
 
 class database_now(GenericFunction[float]):  # noqa: N801  used as an SQL function
@@ -102,12 +105,19 @@ class Database:
             self.url.difference_update_query([_PREPARE]),
             pool_size=_POOL_SIZE,
             pool_pre_ping=not self.embedded,
+            pool_timeout=_POOL_SECONDS,
             connect_args={"prepare_threshold": None} if _PREPARE in self.url.query else {},
         )
         if self.embedded:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
+            from searcher.postgres import OPTIONS, Pulse
+
+            pulse = Pulse()
+            event.listen(
+                self.engine, "do_connect", lambda _dialect, _record, _given, named: pulse.connect({**OPTIONS, **named})
+            )
             event.listen(self.engine, "connect", _prepare_postgres)
         self._writing = self.engine.execution_options(quantrank_writes=True)
 
@@ -229,6 +239,11 @@ def _prepare_postgres(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    left = seconds_left()
+    wait = SQLITE_BUSY_TIMEOUT_MS if left is None else min(SQLITE_BUSY_TIMEOUT_MS, round(1000 * left))
+    if connection.info.get(_BUSY_TIMEOUT) != wait:
+        connection.info[_BUSY_TIMEOUT] = wait
+        connection.connection.cursor().execute(f"PRAGMA busy_timeout={wait}")
     # A transaction that reads first and then writes could find itself overtaken; one that writes says so at once.
     writes = connection.get_execution_options().get("quantrank_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

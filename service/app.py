@@ -10,13 +10,15 @@ from fastapi.staticfiles import StaticFiles
 
 from searcher.boards import Boards
 from searcher.final_progress import FinalProgress
-from service import problems
+from service import outages, problems
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders
 from service.access.holders import Holders
 from service.body_limit import MOST_BODY_BYTES, BodyLimit
 from service.description import completed
 from service.feed import Feed
+from service.head import Head
+from service.lanes import Lanes
 from service.metrics import Metrics
 from service.observation import Observation
 from service.routes import (
@@ -60,16 +62,19 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
         redoc_url=None,
         redirect_slashes=False,  # it would lead to whatever host the request names
     )
-    app.state.settings, app.state.database, app.state.feed = settings, database, Feed(database)
+    lanes = Lanes(one_writer=database.embedded)
+    app.state.settings, app.state.database, app.state.lanes = settings, database, lanes
+    app.state.feed = Feed(database, lanes)
     app.state.boards = Boards()
     app.state.final_progress = FinalProgress()
     app.state.metrics = Metrics(database)
     problems.install(app)
+    outages.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
     holders = Holders(database, settings.requests_per_minute, settings.refused_keys_per_minute)
     app.state.holders = holders
-    app.add_middleware(Guard, database=database, holders=holders, on_loopback=on_loopback)
+    app.add_middleware(Guard, database=database, holders=holders, lanes=lanes, on_loopback=on_loopback)
     rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health, metrics)
     for resource in (*rest, pages, charts, measurements, plotly, api_page, sign_in):
         app.include_router(resource.router)
@@ -86,4 +91,4 @@ class _App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Outside of what answers where a route fails.
-        return Observation(SecurityHeaders(super().build_middleware_stack()), self.state.metrics)
+        return Observation(SecurityHeaders(Head(super().build_middleware_stack())), self.state.metrics)

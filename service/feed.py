@@ -16,13 +16,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
 from searcher.events import events_after, events_after_each, latest_event
 from searcher.progress import progress
 from searcher.searches import searches_by_id
+from service.lanes import Lane
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from searcher.database import Database
     from searcher.tables import Event, Search
+    from service.lanes import Lanes
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,8 @@ class Channel:
 class Feed:
     """Channels of one app, all used in its event loop."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, lanes: Lanes) -> None:
+        self._database, self._lanes = database, lanes
         self._channels: dict[int, Channel] = {}
         self._poller: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
@@ -123,7 +124,7 @@ class Feed:
                 if channel.progress not in (b"", told):
                     told = channel.progress
                     yield told
-                while seen < base and (older := await run_in_threadpool(self._older, search_id, seen, base)):
+                while seen < base and (older := await self._lanes.run(Lane.FEED, self._older, search_id, seen, base)):
                     yield b"".join(each.sent for each in older)
                     seen = older[-1].id
                 if news:
@@ -173,7 +174,7 @@ class Feed:
     async def _look_once(self, now: float) -> bool:
         """One look at everything that is watched; False if there were more events than it took."""
         cursors = {each.search_id: each.cursor for each in self._channels.values()}
-        found = await run_in_threadpool(self._look, cursors, self._due(now))
+        found = await self._lanes.run(Lane.FEED, self._look, cursors, self._due(now))
         for search_id, seen in found.items():
             channel = self._channels.get(search_id)
             if channel is not None and channel.cursor == cursors[search_id]:  # else it was left and watched anew

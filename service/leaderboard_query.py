@@ -12,6 +12,7 @@ from searcher.leaderboard import LeaderboardPage
 from service.conditional import NOT_MODIFIED, answer, etag_of, not_modified
 from service.cursors import MOST_CURSOR_CHARACTERS, read_cursor, write_cursor
 from service.dependencies import MOST_ID
+from service.lanes import in_loop
 from service.leaderboard_csv import leaderboard_csv
 from service.pagination import link_to
 from service.schemas import LeaderboardView
@@ -78,7 +79,7 @@ def _leaderboard_query(
     )
 
 
-LeaderboardQueryOf = Annotated[LeaderboardQuery, Depends(_leaderboard_query)]
+LeaderboardQueryOf = Annotated[LeaderboardQuery, Depends(in_loop(_leaderboard_query))]
 
 
 def leaderboard_answer(

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
 from qcore import InvalidInput
 from searcher.allowances import BeyondAllowance, TooManyRunning
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _MOST_VALUE_CHARACTERS = 200
 _MOST_ERRORS = 20
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ALLOWANCES = {
     BeyondAllowance: (403, "This key may not ask for so much"),
     TooManyRunning: (429, "Too many searches are running"),
@@ -142,11 +142,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _allowed_methods(request: Request) -> list[str]:
     scopes = {method: {**request.scope, "method": method} for method in _METHODS}
-    return [
-        method
-        for method, scope in scopes.items()
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+    # Mounted folders match whatever method, and answer GET.
+    routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]
+    found = [
+        method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)
     ]
+    return ["GET", "HEAD", *(each for each in found if each != "GET")] if "GET" in found or not found else found
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,23 @@ def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"bucket-{next(_numbers)}"
     fsspec.filesystem("s3").mkdir(name)
     return f"s3://{name}/store"
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[[Path, int], None]]:
+    """Mounts a file system of so many bytes in a folder, until the test ends."""
+    with ExitStack() as stack:
+
+        def mounted(folder: Path, size: int) -> None:
+            folder.mkdir(parents=True)
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+            try:
+                subprocess.run(command, capture_output=True, text=True, check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"no file system can be mounted here: {getattr(error, 'stderr', error)}")
+            stack.callback(subprocess.run, ["umount", str(folder)], check=True)
+
+        yield mounted
 
 
 def _execute(url: URL, statement: str) -> None:

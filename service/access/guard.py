@@ -6,10 +6,11 @@ another name that suddenly stands for 127.0.0.1 (DNS rebinding), and what a prox
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
-from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -20,6 +21,9 @@ from service.access.cookies import digest_in_cookie
 from service.access.refusal import CHALLENGE, KEY_REMEDY, Refusal
 from service.access.return_paths import SIGN_IN_PATH, sign_in_path
 from service.access.roles import changes_something, needed_role
+from service.lanes import Lane, turns_of
+from service.outages import KINDS as OUTAGES
+from service.outages import answer_to
 from service.problems import respond
 from service.routes.pages.errors import error_page, wants_page
 
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 
     from searcher.database import Database
     from service.access.holders import Holders
+    from service.lanes import Lanes
+
+log = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/healthz", "/readyz", SIGN_IN_PATH)
 """What tells nothing but that the server is alive, which who starts and balances servers asks without a key; and the
@@ -41,8 +48,9 @@ _FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-re
 class Guard:
     """ASGI middleware that tells routes who calls (``request.state.caller``), or answers in their place."""
 
-    def __init__(self, app: ASGIApp, database: Database, holders: Holders, *, on_loopback: bool) -> None:
-        self._app, self._database, self._holders, self._on_loopback = app, database, holders, on_loopback
+    def __init__(self, app: ASGIApp, database: Database, holders: Holders, lanes: Lanes, *, on_loopback: bool) -> None:
+        self._app, self._database, self._holders, self._lanes = app, database, holders, lanes
+        self._on_loopback = on_loopback
         self._noted: dict[int, float] = {}
         """When a key's use was last written down, by this process's clock."""
 
@@ -56,22 +64,28 @@ class Guard:
             return
         request = Request(scope)
         try:
-            caller = await run_in_threadpool(self._caller_of, request)
+            caller = await self._caller_of(request)
         except Refusal as refusal:
             await _answer(request, refusal)(scope, receive, send)
+            return
+        except OUTAGES as error:
+            answer = answer_to(error)
+            if answer is None:
+                raise
+            await answer(scope, receive, send)
             return
         request.state.caller = caller
         await self._app(scope, receive, send)
         if caller.key_id is not None:  # once it is answered: on SQLite this waits for other writers
             await self._note_use(caller.key_id)
 
-    def _caller_of(self, request: Request) -> Caller:
+    async def _caller_of(self, request: Request) -> Caller:
         needed, changes = needed_role(request.method, request.url.path), changes_something(request.method)
         # Nothing is loaded into another site's page either: it could not read it, but what it costs.
         if is_of_another_site(request.headers) and (changes or not leads_a_browser_here(request.headers)):
             detail = "A page of another site asked for this; use the pages of this server"
             raise Refusal(403, "Asked by another site", detail)
-        caller = self._identified(request)
+        caller = await self._identified(request)
         self._holders.count_request(caller)
         if caller.signed_in and changes and not is_of_this_site(request.headers):
             detail = "Nothing says that a page of this server asked; send the key itself as `Authorization: Bearer KEY`"
@@ -85,18 +99,21 @@ class Guard:
             )
         return caller
 
-    def _identified(self, request: Request) -> Caller:
+    async def _identified(self, request: Request) -> Caller:
         given = request.headers.get("authorization")
         if given is not None:
             scheme, _, key = given.partition(" ")
             if scheme.lower() != "bearer":
                 raise _key_needed(f"The authorization is not of the form `Bearer KEY`; {KEY_REMEDY}")
-            return self._holders.holder(key.strip(), request.client.host if request.client else "")
+            address = request.client.host if request.client else ""
+            return await turns_of(request).take(Lane.ACCESS, self._holders.holder, key.strip(), address)
         if self._is_of_this_host(request):
             return THIS_HOST
         digest = digest_in_cookie(request)
-        if digest is not None and (signed_in := self._holders.signed_in(digest)) is not None:
-            return signed_in
+        if digest is not None:
+            signed_in = await turns_of(request).take(Lane.ACCESS, self._holders.signed_in, digest)
+            if signed_in is not None:
+                return signed_in
         if self._on_loopback:
             detail = (
                 "Without a key this server answers what is asked of 127.0.0.1 or localhost, on this host and through "
@@ -110,7 +127,10 @@ class Guard:
         now = time.monotonic()
         if now - self._noted.get(key_id, -_USE_PRECISION_SECONDS) >= _USE_PRECISION_SECONDS:
             self._noted[key_id] = now
-            await run_in_threadpool(self._write_use, key_id)
+            try:
+                await self._lanes.run(Lane.WRITES, self._write_use, key_id)
+            except SQLAlchemyError as error:
+                log.warning("when key %d was used is not written down: %s", key_id, error)
 
     def _write_use(self, key_id: int) -> None:
         with self._database.write() as session:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from searcher.database import Database
+
+log = logging.getLogger(__name__)
 
 MOST_WORKERS = 256
 _STOP_SECONDS = 10.0
@@ -97,8 +101,20 @@ def run(arguments: Namespace) -> int:
     finally:
         supervisor.stop(_STOP_SECONDS)
         _withdraw(settings.server_file, url)
+        if app.state.lanes.close():
+            _end_now()
         database.dispose()
     return 0
+
+
+def _end_now() -> None:
+    """Ends the process beside threads that compute, or wait for a database that does not answer: the interpreter would
+    wait for them. What they have not committed is rolled back.
+    """
+    log.warning("stopped in the middle of requests that nobody waits for any more")
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 class _Server(uvicorn.Server):

@@ -1,13 +1,14 @@
 """Data of the search page's charts, as its scripts fetch them."""
 
 from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
 from qcore import stored_task
 from searcher.curves import learning_curves
 from searcher.leaderboard import leaderboard_of_search, search_leaderboard
 from searcher.progress import candidates_of
 from searcher.situation import search_recipe
-from service.dependencies import ExistingSearch, Reading
+from service.dependencies import SearchId, existing_search, reads
 from service.schemas import LeaderboardView
 from service.schemas.charts import Curve, SearchCharts, SearchCurves
 
@@ -17,15 +18,19 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/ui/searches/{search_id}/charts")
-def get_charts(search: ExistingSearch, session: Reading) -> SearchCharts:
+@reads()
+def get_charts(session: Session, search_id: SearchId) -> SearchCharts:
+    search = existing_search(session, search_id)
     task, recipe = stored_task(search.task, search.task_version), search_recipe(search)
     leaderboard = LeaderboardView.of(task, recipe, search.bit_widths, leaderboard_of_search(session, search))
     return SearchCharts.of(search, leaderboard)
 
 
 @router.get("/ui/searches/{search_id}/curves")
-def get_curves(search: ExistingSearch, session: Reading) -> SearchCurves:
+@reads()
+def get_curves(session: Session, search_id: SearchId) -> SearchCurves:
     """Of the best by rank, one seed each, and of evaluations that run, by the full recipe."""
+    search = existing_search(session, search_id)
     running = [
         each.evaluation
         for _, proposed in candidates_of(session, search)

@@ -3,11 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
 
 from searcher.estimate import estimate
 from searcher.plan import plan
 from searcher.request import SearchRequest
-from service.dependencies import Reading, SettingsOf
+from service.dependencies import SettingsOf, reads
+from service.lanes import Lane
 from service.problems import problem_responses
 from service.schemas import EstimateView
 
@@ -15,9 +17,10 @@ router = APIRouter(tags=["searches"])
 
 
 @router.post("/search/estimate", responses=problem_responses(413))
+@reads(Lane.PLANNING)
 def post_estimate(
     request: SearchRequest,
-    session: Reading,
+    session: Session,
     settings: SettingsOf,
     workers: Annotated[
         int | None,

@@ -6,14 +6,12 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from searcher.database import Database
-from searcher.searches import get_search
-from service.access.holders import Holders
-from service.dependencies import MOST_ID, CallerOf, SearchId, found_search, get_database, get_holders
+from service.dependencies import MOST_ID, CallerOf, DatabaseOf, HoldersOf, SearchId, existing_search
 from service.feed import Feed
+from service.lanes import Lane, Lanes, TurnsOf
 
 router = APIRouter(tags=["searches"])
 
@@ -27,21 +25,26 @@ CHECK_SECONDS = 10.0
 """How long after a key was revoked, or somebody signed out, a stream may still tell something."""
 
 
-def _existing_search_id(search_id: SearchId, database: Annotated[Database, Depends(get_database)]) -> int:
+async def _existing_search_id(search_id: SearchId, database: DatabaseOf, turns: TurnsOf) -> int:
+    return await turns.take(Lane.READS, _checked, database, search_id)
+
+
+def _checked(database: Database, search_id: int) -> int:
     with database.read() as session:
-        return found_search(get_search(session, search_id), search_id).id
+        return existing_search(session, search_id).id
 
 
-def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
 
 
 @router.get("/searches/{search_id}/events", response_class=StreamingResponse, responses=_EVENTS)
 async def get_events(
+    request: Request,
     search_id: Annotated[int, Depends(_existing_search_id)],
     feed: Annotated[Feed, Depends(_feed)],
-    holders: Annotated[Holders, Depends(get_holders)],
+    holders: HoldersOf,
     caller: CallerOf,
     last_event_id: Annotated[
         str | None, Header(description="Id of the last event that was received; the stream goes on after it.")
@@ -55,6 +58,7 @@ async def get_events(
     The stream ends with the search, whose end is its last event, with the key, or when the server stops. Only stored
     events have ids; progress is what it is at the moment. While nothing happens, a comment is sent every 15 seconds.
     """
+    lanes: Lanes = request.app.state.lanes
     seen = after if last_event_id is None else _event_id(last_event_id)
 
     async def stream() -> AsyncIterator[bytes]:
@@ -63,7 +67,7 @@ async def get_events(
             async for each in happenings:
                 if time.monotonic() - checked_at >= CHECK_SECONDS:
                     checked_at = time.monotonic()
-                    if not await run_in_threadpool(holders.are_let_in, caller):
+                    if not await lanes.run(Lane.ACCESS, holders.are_let_in, caller):
                         return
                 yield each
 

@@ -4,13 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from sqlalchemy.orm import Session
 
 from qcore import InvalidInput, get_task
 from searcher.leaderboard import leaderboard_of_task, leaderboard_revisions
 from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
 from searcher.searches import get_search
 from service.conditional import etag_of, not_modified
-from service.dependencies import MOST_ID, BoardsOf, CountedReading, SettingsOf
+from service.dependencies import MOST_ID, BoardsOf, SettingsOf, reads
 from service.leaderboard_query import RESPONSES, LeaderboardQueryOf, leaderboard_answer
 from service.schemas import LeaderboardView
 
@@ -18,9 +19,10 @@ router = APIRouter(tags=["leaderboard"])
 
 
 @router.get("/leaderboard", response_model=LeaderboardView, responses=RESPONSES)
+@reads(counted=True)
 def get_leaderboard(
     request: Request,
-    session: CountedReading,
+    session: Session,
     settings: SettingsOf,
     boards: BoardsOf,
     query: LeaderboardQueryOf,

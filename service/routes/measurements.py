@@ -10,15 +10,15 @@ from pathlib import Path as FilePath
 from threading import Lock
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from starlette.exceptions import HTTPException
 
 from qcore import InvalidInput
 from qcore.export import export
 from searcher.artifacts import StoreFailed
-from searcher.database import Database
 from searcher.exports import stage_to_export, trained_network
-from service.dependencies import MOST_ID, SettingsOf, get_database
+from service.dependencies import MOST_ID, DatabaseOf, SettingsOf
+from service.lanes import Lane, in_lane
 
 EXAMPLES, MOST_SECONDS = 200, 120
 
@@ -27,9 +27,10 @@ _one_at_a_time = Lock()
 
 
 @router.get("/ui/evaluations/{evaluation_id}/measurements")
+@in_lane(Lane.MEASURING)
 def get_measurements(
     evaluation_id: Annotated[int, Path(ge=1, le=MOST_ID)],
-    database: Annotated[Database, Depends(get_database)],
+    database: DatabaseOf,
     settings: SettingsOf,
     stage: Annotated[str, Query(max_length=64)],
 ) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 
+from service.lanes import Lane, in_lane
 from service.metrics import Metrics
 
 router = APIRouter(tags=["health"])
@@ -22,6 +23,7 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=_TEXT)
+@in_lane(Lane.METRICS)
 def get_metrics(
     request: Request,
     accept: Annotated[str, Header(description="Prometheus says here which of its formats it takes.")] = "",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from starlette.exceptions import HTTPException
 
 from qcore import BitWidths, InvalidInput
@@ -12,7 +12,8 @@ from searcher.database import Database
 from searcher.exports import stage_to_export, trained_network
 from searcher.results import get_evaluation
 from service.conditional import is_known
-from service.dependencies import EvaluationId, SettingsOf, get_database
+from service.dependencies import DatabaseOf, EvaluationId, SettingsOf
+from service.lanes import Lane, in_lane
 from service.problems import NotFound, problem_responses
 from service.settings import Settings
 
@@ -46,9 +47,10 @@ _FILE: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/evaluations/{evaluation_id}/model", response_class=NetworkFile, responses=_FILE)
+@in_lane(Lane.FILES)
 def get_model(
     evaluation_id: EvaluationId,
-    database: Annotated[Database, Depends(get_database)],
+    database: DatabaseOf,
     settings: SettingsOf,
     bit_widths: BitWidthsName = None,
     stage: StageKey = None,
@@ -59,9 +61,10 @@ def get_model(
 
 
 @router.get("/evaluations/{evaluation_id}/model.onnx", response_class=NetworkFile, responses=_FILE)
+@in_lane(Lane.FILES)
 def get_onnx_model(
     evaluation_id: EvaluationId,
-    database: Annotated[Database, Depends(get_database)],
+    database: DatabaseOf,
     settings: SettingsOf,
     bit_widths: BitWidthsName = None,
     stage: StageKey = None,

@@ -7,6 +7,8 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
+from service.lanes import Lane, in_lane
+
 VERSION = version("plotly")
 PATH = f"/static/plotly-{VERSION}.min.js"
 
@@ -14,6 +16,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(PATH)
+@in_lane(Lane.STATIC)
 def get_plotly(request: Request) -> Response:
     """The whole library. Its address has its version, so browsers may keep it for good."""
     compressed = "gzip" in request.headers.get("accept-encoding", "")

@@ -3,7 +3,7 @@
 import logging
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from qcore import InvalidInput, stored_task
@@ -11,29 +11,33 @@ from searcher.allowances import TooManyRunning, admit_extension, admit_search
 from searcher.database import Database
 from searcher.idempotency import Name, NameTaken, OtherRequest, posted_before
 from searcher.leaderboard import leaderboard_of_search
-from searcher.plan import plan
+from searcher.plan import SearchPlan, plan
 from searcher.progress import candidates_of, progress
 from searcher.request import Limits, SearchRequest
 from searcher.searches import cancel_search, create_search, delete_search, extend_search, list_searches
 from searcher.situation import recipes_of
 from searcher.tables import Search
+from service.access.caller import Caller
 from service.dependencies import (
     MOST_ID,
     CallerOf,
-    ChangeableSearchId,
-    ExistingSearch,
+    DatabaseOf,
     FinalProgressOf,
-    Reading,
+    SearchId,
     SettingsOf,
-    Writing,
+    check_may_change,
+    existing_search,
     found_search,
-    get_database,
+    reads,
+    writes,
 )
+from service.lanes import Lane, TurnsOf, as_json
 from service.leaderboard_query import RESPONSES, LeaderboardQueryOf, leaderboard_answer
 from service.logs import told
 from service.pagination import link_to
 from service.problems import Conflict, problem_responses
 from service.schemas import CandidateList, CandidateView, LeaderboardView, SearchList, SearchView
+from service.settings import Settings
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["searches"])
@@ -55,56 +59,80 @@ _POSTED_BEFORE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/search", status_code=201, responses=_POSTED_BEFORE | problem_responses(409, 413))
-def post_search(
+@router.post(
+    "/search", status_code=201, response_model=SearchView, responses=_POSTED_BEFORE | problem_responses(409, 413)
+)
+async def post_search(
     request: SearchRequest,
-    database: Annotated[Database, Depends(get_database)],
-    session: Writing,
+    database: DatabaseOf,
     settings: SettingsOf,
     caller: CallerOf,
-    response: Response,
+    turns: TurnsOf,
     idempotency_key: IdempotencyName = None,
-) -> SearchView:
+) -> Response:
     """Starts a search: which architecture within the budgets is best at the first of the bit widths?
 
     Workers take it up at once; the answer's links lead to its progress, events and leaderboard.
     """
     named = None if idempotency_key is None else (Name(caller.key_id, idempotency_key), request)
     try:
-        with database.read() as reading:  # most that is posted again was answered long ago: nothing is locked for it
-            search = None if named is None else posted_before(reading, *named)
-            if search is not None:
-                return _posted(reading, search, response, 200)
-        resolved = plan(request, settings.data_root, settings.device)
-        if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
-            resolved.task.check(settings.data_root)
-        try:
-            admit_search(session, caller.key_id, request)
-            search = create_search(session, resolved, caller.key_id, named)
-        except (NameTaken, TooManyRunning):  # it may be this very post that came twice at once
-            search = None if named is None else posted_before(session, *named)
-            if search is None:
-                raise
-            return _posted(session, search, response, 200)
+        # What takes time comes before the transaction that shuts other writers out.
+        planned = await turns.take(Lane.PLANNING, _planned, database, settings, request, named)
+        if isinstance(planned, Response):
+            return planned
+        return await turns.take(Lane.WRITES, _stored, database, caller, planned, request, named)
     except OtherRequest as error:
         raise Conflict(
             f"This Idempotency-Key is that of search {error.search_id}, which was asked for otherwise; "
             "send a new key for a new search"
         ) from None
+
+
+def _planned(
+    database: Database, settings: Settings, request: SearchRequest, named: tuple[Name, SearchRequest] | None
+) -> SearchPlan | Response:
+    """What a search would try; or the answer, where it was posted before."""
+    if named is not None:
+        with database.read() as session:  # most that is posted again was answered long ago: nothing is locked for it
+            search = posted_before(session, *named)
+            if search is not None:
+                return _posted(session, search, 200)
+    planned = plan(request, settings.data_root, settings.device)
+    if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
+        planned.task.check(settings.data_root)
+    return planned
+
+
+def _stored(
+    database: Database,
+    caller: Caller,
+    planned: SearchPlan,
+    request: SearchRequest,
+    named: tuple[Name, SearchRequest] | None,
+) -> Response:
+    with database.write() as session:
+        try:
+            admit_search(session, caller.key_id, request)
+            search = create_search(session, planned, caller.key_id, named)
+        except (NameTaken, TooManyRunning):  # it may be this very post that came twice at once
+            before = None if named is None else posted_before(session, *named)
+            if before is None:
+                raise
+            return _posted(session, before, 200)
+        answer = _posted(session, search, 201)
     log.info("search %d posted by %s", search.id, caller.name, extra=told(search=search.id, task=search.task))
-    return _posted(session, search, response, 201)
+    return answer
 
 
-def _posted(session: Session, search: Search, response: Response, status: int) -> SearchView:
-    response.status_code = status
-    response.headers["Location"] = f"/searches/{search.id}"
-    return SearchView.of(search, progress(session, search))
+def _posted(session: Session, search: Search, status: int) -> Response:
+    return as_json(SearchView.of(search, progress(session, search)), status, {"Location": f"/searches/{search.id}"})
 
 
 @router.get("/searches")
+@reads()
 def get_searches(
     request: Request,
-    session: Reading,
+    session: Session,
     final: FinalProgressOf,
     limit: Annotated[int, Query(ge=1, le=100, description="Most on a page.")] = 20,
     before: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only searches older than this one.")] = None,
@@ -122,56 +150,67 @@ def get_searches(
 
 
 @router.get("/searches/{search_id}")
-def get_search(search: ExistingSearch, session: Reading) -> SearchView:
+@reads()
+def get_search(session: Session, search_id: SearchId) -> SearchView:
     """A search and how far it is."""
+    search = existing_search(session, search_id)
     return SearchView.of(search, progress(session, search))
 
 
 @router.post("/searches/{search_id}/cancel")
-def post_cancel(search_id: ChangeableSearchId, session: Writing) -> SearchView:
+@writes
+def post_cancel(session: Session, search_id: SearchId, caller: CallerOf) -> SearchView:
     """Ends a running search; work that another search wants goes on. An ended search stays as it is."""
+    check_may_change(session, search_id, caller)
     search = found_search(cancel_search(session, search_id), search_id)
     return SearchView.of(search, progress(session, search))
 
 
 @router.post("/searches/{search_id}/extend", responses=problem_responses(413))
-def post_extend(search_id: ChangeableSearchId, limits: Limits, session: Writing, caller: CallerOf) -> SearchView:
+@writes
+def post_extend(session: Session, search_id: SearchId, limits: Limits, caller: CallerOf) -> SearchView:
     """Gives a search the limits that are named; one that a limit had ended goes on. A cancelled one is refused."""
+    check_may_change(session, search_id, caller)
     admit_extension(session, caller.key_id, search_id, limits)
     search = found_search(extend_search(session, search_id, limits), search_id)
     return SearchView.of(search, progress(session, search))
 
 
 @router.delete("/searches/{search_id}", status_code=204, responses=problem_responses(409))
-def delete_one(search_id: ChangeableSearchId, session: Writing) -> None:
+@writes
+def delete_one(session: Session, search_id: SearchId, caller: CallerOf) -> None:
     """Removes an ended search with its candidates and events; evaluations and their results stay, for others to share.
 
     One that is running is refused: cancel it first.
     """
+    check_may_change(session, search_id, caller)
     search = found_search(delete_search(session, search_id), search_id)
     if search.status == "running":
         raise Conflict(f"search {search_id} is running; POST /searches/{search_id}/cancel first, and then delete it")
 
 
 @router.get("/searches/{search_id}/candidates")
+@reads()
 def get_candidates(
     request: Request,
-    search: ExistingSearch,
-    session: Reading,
+    session: Session,
+    search_id: SearchId,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Most on a page.")] = 1000,
     after: Annotated[int, Query(ge=0, le=MOST_ID, description="Only candidates after the one of this id.")] = 0,
 ) -> CandidateList:
     """Every feasible architecture of a search, with costs and evaluations."""
+    search = existing_search(session, search_id)
     found = candidates_of(session, search, limit + 1, after)
     following = link_to(request, after=found[limit - 1][0].id) if len(found) > limit else None
     return CandidateList(candidates=[CandidateView.of(search, *each) for each in found[:limit]], next=following)
 
 
 @router.get("/searches/{search_id}/leaderboard", response_model=LeaderboardView, responses=RESPONSES)
+@reads()
 def get_search_leaderboard(
     request: Request,
-    search: ExistingSearch,
-    session: Reading,
+    session: Session,
+    search_id: SearchId,
     query: LeaderboardQueryOf,
     rung: Annotated[int | None, Query(ge=0, le=9, description="One of its rungs, in place of the full recipe.")] = None,
 ) -> Response:
@@ -179,6 +218,7 @@ def get_search_leaderboard(
 
     Entries are ranked among those that the filters leave.
     """
+    search = existing_search(session, search_id)
     recipes = recipes_of(search)
     if rung is not None and rung >= len(recipes) - 1:
         has = "has no rungs" if len(recipes) == 1 else f"has rungs 0 to {len(recipes) - 2}"

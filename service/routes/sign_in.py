@@ -10,11 +10,11 @@ from searcher.database import Database
 from searcher.sign_ins import add_sign_in, end_sign_in
 from service.access.addresses import is_of_this_site
 from service.access.cookies import SIGN_IN_SECONDS, digest_in_cookie, remove_cookies, set_cookie
-from service.access.holders import Holders
 from service.access.refusal import Refusal
 from service.access.return_paths import SIGN_IN_PATH, SIGN_OUT_PATH, checked_return_path
 from service.access.secrets import digest_of, new_token
-from service.dependencies import get_database, get_holders
+from service.dependencies import DatabaseOf, HoldersOf
+from service.lanes import Lane, TurnsOf, in_lane
 from service.problems import Forbidden
 from service.routes.pages.rendering import render
 
@@ -24,6 +24,7 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 @router.get(SIGN_IN_PATH)
+@in_lane(Lane.READS)
 def get_sign_in(request: Request, next: Annotated[str, Query()] = "/") -> Response:  # noqa: A002  the address says it
     """The form."""
     return _form(request, checked_return_path(next))
@@ -46,32 +47,39 @@ async def _posted(request: Request) -> dict[str, str]:
 
 
 @router.post(SIGN_IN_PATH)
-def post_sign_in(
+async def post_sign_in(
     request: Request,
     posted: Annotated[dict[str, str], Depends(_posted)],
-    database: Annotated[Database, Depends(get_database)],
-    holders: Annotated[Holders, Depends(get_holders)],
+    database: DatabaseOf,
+    holders: HoldersOf,
+    turns: TurnsOf,
 ) -> Response:
     """Lets a browser in, under a new token, whatever it had before."""
     path = checked_return_path(posted.get("next", "/"))
     try:
-        caller = holders.holder(posted.get("key", "").strip(), request.client.host if request.client else "")
+        address = request.client.host if request.client else ""
+        caller = await turns.take(Lane.ACCESS, holders.holder, posted.get("key", "").strip(), address)
         holders.count_request(caller)
     except Refusal as refusal:
         return _form(request, path, refusal)
     assert caller.key_id is not None
-    token, former = new_token(), digest_in_cookie(request)
-    with database.write() as session:
-        if former is not None:
-            end_sign_in(session, former)
-        add_sign_in(session, caller.key_id, digest_of(token), SIGN_IN_SECONDS)
+    token = new_token()
+    await turns.take(Lane.WRITES, _sign_in, database, caller.key_id, token, digest_in_cookie(request))
     response = RedirectResponse(path, status_code=303)
     set_cookie(request, response, token)
     return response
 
 
+def _sign_in(database: Database, key_id: int, token: str, former: str | None) -> None:
+    with database.write() as session:
+        if former is not None:
+            end_sign_in(session, former)
+        add_sign_in(session, key_id, digest_of(token), SIGN_IN_SECONDS)
+
+
 @router.post(SIGN_OUT_PATH)
-def post_sign_out(request: Request, database: Annotated[Database, Depends(get_database)]) -> Response:
+@in_lane(Lane.WRITES)
+def post_sign_out(request: Request, database: DatabaseOf) -> Response:
     """Ends the browser's sign-in, for whoever may have copied its cookie too."""
     digest = digest_in_cookie(request)
     if digest is not None:

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from qcore import DataMissing, Task, list_tasks
 from qcore.families import FAMILIES
 from service.dependencies import SettingsOf
+from service.lanes import Lane, in_lane
 from service.schemas import DataView, RecipeView, TaskList, TaskView
 from service.settings import Settings
 
@@ -12,6 +13,7 @@ router = APIRouter(tags=["tasks"])
 
 
 @router.get("/tasks")
+@in_lane(Lane.READS)
 def get_tasks(settings: SettingsOf) -> TaskList:
     """Tasks with their recipes and block kinds; the image folders below the data root are among them."""
     return TaskList(tasks=[_view(task, settings) for task in list_tasks(settings.data_root)])

@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
 
 from searcher.workers import list_workers
-from service.dependencies import Reading
+from service.dependencies import reads
 from service.pagination import link_to
 from service.schemas import WorkerList, WorkerView
 
@@ -13,9 +14,10 @@ router = APIRouter(tags=["workers"])
 
 
 @router.get("/workers")
+@reads()
 def get_workers(
     request: Request,
-    session: Reading,
+    session: Session,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Most on a page.")] = 1000,
     after: Annotated[
         str | None, Query(max_length=32, description="Only workers that follow the one of this id.")

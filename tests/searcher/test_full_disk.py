@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,23 +21,6 @@ TINY = {"parameter_budget": 4000, "widths": [3], "recipe": recipe(3, 1)}
 
 Mount = Callable[[Path, int], None]
 Accuracies = dict[tuple[int, str], float | None]
-
-
-@pytest.fixture
-def mount() -> Iterator[Mount]:
-    """Mounts a file system of so many bytes in a folder, until the test ends."""
-    with ExitStack() as stack:
-
-        def mounted(folder: Path, size: int) -> None:
-            folder.mkdir(parents=True)
-            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-            try:
-                subprocess.run(command, capture_output=True, text=True, check=True)
-            except (OSError, subprocess.CalledProcessError) as error:
-                pytest.skip(f"no file system can be mounted here: {getattr(error, 'stderr', error)}")
-            stack.callback(subprocess.run, ["umount", str(folder)], check=True)
-
-        yield mounted
 
 
 def fill(folder: Path) -> Path:

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.orm import Session
 
 from qcore import InvalidInput, Recipe
 from qcore.bit_widths import FLOAT
 from searcher.costs import costs_of
 from searcher.results import get_evaluation, stages_of_evaluation
-from service.dependencies import MOST_ID, Reading
+from service.dependencies import MOST_ID, reads
 from service.problems import NotFound
 from service.routes import plotly
 from service.routes.pages.rendering import render
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from qcore import Description
     from searcher.tables import Evaluation, Stage
 
@@ -39,9 +38,10 @@ class Compared:
 
 
 @router.get("/ui/compare")
+@reads()
 def compare_page(
     request: Request,
-    session: Reading,
+    session: Session,
     evaluations: Annotated[list[Annotated[int, Query(ge=1, le=MOST_ID)]] | None, Query()] = None,
 ) -> Response:
     """The evaluations that the address names, in its order, each once."""

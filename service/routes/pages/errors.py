@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from qcore import InvalidInput
+from service.outages import KINDS as OUTAGES
 from service.routes.pages.rendering import render
 
 if TYPE_CHECKING:
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
 
+_KEPT = ("Retry-After", "Allow")
+"""Headers of a problem that its page has too."""
+
+
 def install(app: FastAPI) -> None:
     """Has the app's problem documents shown as pages to those who asked for one."""
-    for kind in (InvalidInput, RequestValidationError, HTTPException, Exception):
+    for kind in (InvalidInput, RequestValidationError, HTTPException, Exception, *OUTAGES):
         app.add_exception_handler(kind, _as_page(app.exception_handlers[kind]))
 
 
@@ -32,10 +37,12 @@ def wants_page(request: Request) -> bool:
 def _as_page(handler: Callable[[Request, Exception], Any]) -> Callable[[Request, Exception], Any]:
     async def shown(request: Request, error: Exception) -> Response:
         answer: Response = await handler(request, error)
-        if not wants_page(request):
+        if not wants_page(request) or not answer.body:
             return answer
         problem = json.loads(bytes(answer.body))
-        return error_page(request, answer.status_code, problem["title"], problem["detail"])
+        page = error_page(request, answer.status_code, problem["title"], problem["detail"])
+        page.headers.update({name: answer.headers[name] for name in _KEPT if name in answer.headers})
+        return page
 
     return shown
 

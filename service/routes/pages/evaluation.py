@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.orm import Session
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, stored_task
 from qcore.bit_widths import FLOAT, FLOAT_BITS
@@ -16,7 +17,7 @@ from qcore.layers import Activation, Conv, Linear, weight_layers
 from searcher.costs import costs_of
 from searcher.results import evaluations_alike, get_evaluation, stages_of_evaluation
 from searcher.searches import searches_of_evaluation
-from service.dependencies import MOST_ID, Reading
+from service.dependencies import MOST_ID, reads
 from service.problems import NotFound
 from service.reproduction import recipe_text, reproducing_command
 from service.routes import plotly
@@ -35,9 +36,10 @@ _PREFERRED = "W2A2"
 
 
 @router.get("/ui/evaluations/{evaluation_id}")
+@reads()
 def evaluation_page(
     request: Request,
-    session: Reading,
+    session: Session,
     evaluation_id: Annotated[int, Path(ge=1, le=MOST_ID)],
     stage: Annotated[str | None, Query(max_length=64, description="A stage's key, or its beginning.")] = None,
 ) -> Response:

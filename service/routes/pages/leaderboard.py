@@ -7,13 +7,14 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.orm import Session
 
 from qcore import get_task, list_tasks
 from searcher.board import SORT_KEYS, Filters, Order
 from searcher.leaderboard import leaderboard_of_task
 from searcher.named import DEFAULT_BIT_WIDTHS, parse_bit_widths, recipe_from_text, resolve_recipe
 from service.cursors import MOST_CURSOR_CHARACTERS, read_cursor, write_cursor
-from service.dependencies import BoardsOf, CountedReading, SettingsOf
+from service.dependencies import BoardsOf, SettingsOf, reads
 from service.routes.pages.leaderboard_table import Table, columns, headings, tied_ranks
 from service.routes.pages.rendering import render
 from service.routes.pages.table_query import SHOWN_ROWS, number_of
@@ -27,9 +28,10 @@ _KEYS = {"float": "float_accuracy"} | {key: key for key in SORT_KEYS}
 
 
 @router.get("/ui/leaderboard")
+@reads(counted=True)
 def leaderboard_page(
     request: Request,
-    session: CountedReading,
+    session: Session,
     boards: BoardsOf,
     settings: SettingsOf,
     task: Annotated[str, Query(max_length=64)] = _FIRST_TASK,

@@ -10,6 +10,7 @@ from qcore.families import FAMILIES
 from searcher.named import DEFAULT_BIT_WIDTHS
 from service.access.roles import Role
 from service.dependencies import CallerOf, SettingsOf
+from service.lanes import Lane, in_lane
 from service.routes.pages.rendering import render
 from service.settings import Settings
 
@@ -19,6 +20,7 @@ router = APIRouter(default_response_class=HTMLResponse)
 
 
 @router.get("/ui/searches/new")
+@in_lane(Lane.READS)
 def new_search_page(
     request: Request,
     settings: SettingsOf,

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.orm import Session
 
 from qcore import Task, stored_task
 from searcher.events import latest_event
@@ -13,7 +14,8 @@ from searcher.progress import candidates_of, progress
 from searcher.situation import search_recipe
 from searcher.tables import Search
 from searcher.workers import count_live
-from service.dependencies import CallerOf, ExistingSearch, Reading
+from service.dependencies import CallerOf, SearchId, existing_search, reads
+from service.lanes import in_loop
 from service.reproduction import recipe_text
 from service.routes import plotly
 from service.routes.pages.heat_map import SHADES, heat_maps
@@ -26,13 +28,15 @@ router = APIRouter(default_response_class=HTMLResponse)
 
 
 @router.get("/ui/searches/{search_id}")
+@reads()
 def search_page(
     request: Request,
-    session: Reading,
-    search: ExistingSearch,
+    session: Session,
+    search_id: SearchId,
     caller: CallerOf,
-    query: Annotated[TableQuery, Depends()],
+    query: Annotated[TableQuery, Depends(in_loop(TableQuery))],
 ) -> Response:
+    search = existing_search(session, search_id)
     seen = latest_event(session, search.id)  # first: what happens from here on is told to the page
     task = stored_task(search.task, search.task_version)
     page = leaderboard_of_search(session, search)

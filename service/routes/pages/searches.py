@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from qcore import list_tasks
 from searcher.searches import list_searches
 from searcher.workers import count_live
-from service.dependencies import MOST_ID, FinalProgressOf, Reading, SettingsOf
+from service.dependencies import MOST_ID, FinalProgressOf, SettingsOf, reads
 from service.pagination import link_to
 from service.routes.pages.rendering import render
 from service.schemas import SearchView
@@ -19,9 +20,10 @@ router = APIRouter(default_response_class=HTMLResponse)
 
 
 @router.get("/")
+@reads()
 def index(
     request: Request,
-    session: Reading,
+    session: Session,
     settings: SettingsOf,
     final: FinalProgressOf,
     task: Annotated[str, Query(max_length=64)] = "",
