@@ -10,21 +10,23 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, func, select, update
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
 from searcher.events import emit, lock_searches_that_want, searches_that_want
 from searcher.searches import searches_of_evaluation, settle
-from searcher.tables import Evaluation, Proposal, Search
+from searcher.serving_order import MOST_ATTEMPTS, in_order, is_free, note_served, queue
+from searcher.tables import Evaluation, Search
 from searcher.workers import lacks_data
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
-MOST_ATTEMPTS = 3
-"""Claims in a row without one new epoch after which an evaluation whose worker died again is given up as lost."""
+    from searcher.serving_order import Placed
 
 
 @dataclass(frozen=True)
@@ -37,44 +39,63 @@ class LeaseLost(Exception):  # noqa: N818  a state of affairs, not a fault
     """The lease ended and somebody else has the evaluation, or nobody wants it any more."""
 
 
-def claim(session: Session, worker_id: str, seconds: float) -> Lease | None:
-    """Takes one claimable evaluation that workers are to run and this one can train; None if there is none.
+def claim(session: Session, worker_id: str, seconds: float, asked: Mapping[int, int] | None = None) -> Lease | None:
+    """Takes the first claimable evaluation that workers are to run and this one can train; None if there is none.
 
-    One statement, so that two workers never take the same. The inner select is materialized: as a plain sub-select
+    Which is the first, ``serving_order`` says. None as well, if ``asked`` is given, while a search that comes before it
+    may have something to propose: see ``propose_next``.
+
+    One statement, so that two workers never take the same. What it selects is materialized: as a plain sub-select
     PostgreSQL may run it again for every row, and lock several.
     """
-    return _take(session, select(Evaluation.id).where(_wanted_by("optuna")), worker_id, seconds)
+    query = in_order(select(Evaluation.id), "optuna", worker_id, asked=asked)
+    return _take(session, query, worker_id, seconds)
 
 
 def claim_evaluation(session: Session, evaluation_id: int, worker_id: str, seconds: float) -> Lease | None:
     """Takes this evaluation; None if it is not claimable (any more)."""
-    return _take(session, select(Evaluation.id).where(Evaluation.id == evaluation_id), worker_id, seconds)
+    query = select(Evaluation.id).where(
+        Evaluation.id == evaluation_id,
+        is_free(),
+        Evaluation.numerics_version == NUMERICS_VERSION,
+        ~lacks_data(worker_id, Evaluation),
+    )
+    return _take(session, query, worker_id, seconds)
 
 
-def claimable(session: Session, engine: str, limit: int) -> list[Evaluation]:
-    """Evaluations that searches of an engine want and nobody has, as they were proposed.
+def claimable(
+    session: Session,
+    engine: str,
+    limit: int,
+    placed: Collection[Placed] = (),
+    asked: Mapping[int, int] | None = None,
+) -> list[Evaluation]:
+    """Evaluations that searches of an engine want and nobody has, in the order in which they are to be claimed.
 
     They are queued, or their lease has ended and they may be tried again.
+
+    Args:
+        placed: those that somebody is about to claim: they are left out, and count as running.
+        asked: as for ``claim``.
     """
-    query = select(Evaluation).where(_is_free(), _wanted_by(engine)).order_by(Evaluation.id).limit(limit)
-    return list(session.scalars(query))
+    query = in_order(select(Evaluation), engine, placed=placed, asked=asked)
+    found: dict[int, Evaluation] = {}
+    for evaluation in session.scalars(query):  # one that several searches want comes for each
+        found.setdefault(evaluation.id, evaluation)
+        if len(found) == limit:
+            break
+    return list(found.values())
 
 
 def count_claimable(session: Session, engine: str, most: int) -> int:
     """How many evaluations of an engine's searches nobody has, counted up to ``most``."""
-    free = select(Evaluation.id).where(_is_free(), _wanted_by(engine)).limit(most).subquery()
-    return session.scalars(select(func.count()).select_from(free)).one()
+    queued = queue(engine)
+    waiting = select(queued.c.evaluation_id).distinct().limit(most).subquery()
+    return session.scalars(select(func.count()).select_from(waiting)).one()
 
 
 def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float) -> Lease | None:
-    first = (
-        wanted.where(_is_free(), Evaluation.numerics_version == NUMERICS_VERSION, ~lacks_data(worker_id, Evaluation))
-        .order_by(Evaluation.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=Evaluation)
-        .cte("first")
-        .prefix_with("MATERIALIZED")
-    )
+    first = wanted.limit(1).with_for_update(skip_locked=True, of=Evaluation).cte("first").prefix_with("MATERIALIZED")
     token = secrets.token_hex(16)
     claimed = session.scalars(
         update(Evaluation)
@@ -90,22 +111,10 @@ def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float)
         .returning(Evaluation.id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
-    return None if claimed is None else Lease(claimed, token)
-
-
-def _is_free() -> ColumnElement[bool]:
-    ended = and_(Evaluation.is_abandoned(), Evaluation.fruitless_attempts < MOST_ATTEMPTS)
-    return or_(Evaluation.status == "queued", ended)
-
-
-def _wanted_by(engine: str) -> ColumnElement[bool]:
-    """Whether a running search of that engine wants the evaluation."""
-    return (
-        select(Proposal.search_id)
-        .join(Search, Search.id == Proposal.search_id)
-        .where(Proposal.evaluation_id == Evaluation.id, Search.status == "running", Search.engine == engine)
-        .exists()
-    )
+    if claimed is None:
+        return None
+    note_served(session, claimed)
+    return Lease(claimed, token)
 
 
 def renew(session: Session, lease: Lease, seconds: float) -> None:

@@ -9,82 +9,85 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from qcore.stages import NUMERICS_VERSION
-from searcher.events import lock_searches
+from searcher.events import latest_event, lock_searches
 from searcher.proposals import ToPropose, propose_all
 from searcher.samplers import load_sampler
 from searcher.searches import is_of_this_release, settle
+from searcher.serving_order import places, searches_to_ask
 from searcher.situation import OPEN, situation_of
-from searcher.tables import Candidate, Evaluation, Event, Proposal, Search
+from searcher.tables import Candidate, Evaluation, Proposal, Search
 from searcher.workers import lacks_data, note_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy.orm import Session
 
     from searcher.database import Database
     from searcher.planning import Wish
+    from searcher.serving_order import Asked, Placed
 
 log = logging.getLogger(__name__)
 
 _TURN = {"optuna": 1, "ray": 2}
 
 
-def propose_next(database: Database, *, engine: str = "optuna", count: int = 1, worker_id: str = "") -> bool:
+def propose_next(
+    database: Database,
+    *,
+    engine: str = "optuna",
+    count: int = 1,
+    worker_id: str = "",
+    asked: Asked | None = None,
+    placed: Collection[Placed] = (),
+) -> bool:
     """Proposes up to ``count`` evaluations for one running search of an engine; False if none wants more.
 
-    Of those of the highest priority that do, it is the one with the fewest open evaluations; of several, that which was
-    served longest ago. Searches over tasks that the worker which asks could not train are left to others.
+    It is the first that does, in the order of ``serving_order``, where what is queued counts as running. Searches over
+    tasks that the worker which asks could not train are left to others.
 
     Searches that turn out to have nothing open and nothing left are settled on the way.
 
     One asks at a time: who comes while another asks gets False, and finds in a moment what the other has proposed.
+
+    Args:
+        asked: if given, only searches that come before everything that is queued are asked, and none of those again
+            that had nothing to propose; what they say is noted in it.
+        placed: what somebody is about to claim, and so is not queued any more.
     """
     with database.turn(_TURN[engine]) as mine:
         if not mine:
             return False
         with database.read() as session:
-            waiting = _searches_by_need(session, engine, worker_id)
-        return any(_propose_for(database, search_id, count, worker_id) for search_id in waiting)
+            if asked is None:
+                waiting = searches_in_order(session, engine, worker_id)
+            else:
+                waiting = list(session.scalars(searches_to_ask(engine, worker_id, asked, placed)))
+        return any(_propose_for(database, search_id, count, worker_id, asked) for search_id in waiting)
 
 
-def _searches_by_need(session: Session, engine: str, worker_id: str) -> list[int]:
-    open_proposals = (
-        select(Proposal.search_id, func.count().label("open"))
-        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
-        .where(Evaluation.status.in_(OPEN))
-        .group_by(Proposal.search_id)
-        .subquery()
-    )
-    served_last = (
-        select(Event.id)
-        .where(Event.search_id == Search.id, Event.kind == "candidate_proposed")
-        .order_by(Event.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+def searches_in_order(session: Session, engine: str, worker_id: str) -> list[int]:
+    """Ids of an engine's running searches in the order in which they are proposed for."""
+    placed_at = places(Evaluation.status.in_(OPEN))
     query = (
         select(Search.id)
-        .outerjoin(open_proposals, open_proposals.c.search_id == Search.id)
-        .where(Search.status == "running", Search.engine == engine, ~lacks_data(worker_id, Search))
-        .order_by(
-            Search.priority.desc(),
-            func.coalesce(open_proposals.c.open, 0),
-            func.coalesce(served_last, 0),  # a single worker leaves nothing open: then they take turns
-            Search.id,
-        )
+        .join(placed_at, placed_at.c.search_id == Search.id)
+        .where(Search.engine == engine, ~lacks_data(worker_id, Search))
+        .order_by(placed_at.c.place)
     )
     return list(session.scalars(query))
 
 
-def _propose_for(database: Database, search_id: int, count: int, worker_id: str) -> bool:
+def _propose_for(database: Database, search_id: int, count: int, worker_id: str, asked: Asked | None) -> bool:
     while True:
         with database.read() as session:
             search = session.get(Search, search_id)
             if search is None:  # deleted meanwhile
                 return False
+            known = latest_event(session, search_id)
             if not is_of_this_release(search):
                 _leave_to_others(database, search, worker_id)
+                _note_asked(asked, search_id, known)
                 return False
             seen = _what_decides(session, search)
             situation = situation_of(session, search)
@@ -100,10 +103,16 @@ def _propose_for(database: Database, search_id: int, count: int, worker_id: str)
                     continue
                 if not _is_at_work(session, search):  # else the worker settles it, after it has told how that ended
                     settle(session, search)
+                _note_asked(asked, search_id, known)
                 return False
             if _what_decides(session, search) == seen:
                 propose_all(session, search, _proposed(session, search, wishes))
                 return True
+
+
+def _note_asked(asked: Asked | None, search_id: int, event_id: int) -> None:
+    if asked is not None:
+        asked[search_id] = event_id
 
 
 def _what_decides(session: Session, search: Search) -> tuple[object, ...]:

@@ -124,7 +124,7 @@ class Search(Base):
     target_accuracy: Mapped[float | None]
     """Percent, of the mean validation accuracy at the ranking bit widths."""
     priority: Mapped[int] = mapped_column(server_default="0")
-    """Searches of higher priority have their candidates proposed first."""
+    """Searches of higher priority are served first (``serving_order``)."""
     recipe: Mapped[dict[str, Any]]
     float_recipe_hash: Mapped[str] = mapped_column(String(64))
     retraining_recipe_hash: Mapped[str] = mapped_column(String(64))
@@ -160,7 +160,7 @@ class Candidate(Base):
     """An architecture within a search's budgets."""
 
     __tablename__ = "candidates"
-    __table_args__ = (UniqueConstraint("search_id", "architecture"),)
+    __table_args__ = (UniqueConstraint("search_id", "architecture"), Index(None, "search_id", "served_at"))
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"))
@@ -169,6 +169,8 @@ class Candidate(Base):
     depth: Mapped[int]
     width: Mapped[int]
     parameters: Mapped[int] = mapped_column(BigInteger)
+    served_at: Mapped[float | None]
+    """When an evaluation of it that the search still wanted was last claimed."""
 
 
 class Evaluation(Base):

@@ -1,6 +1,7 @@
 """A worker: claims evaluations one after another and runs them, until it is told to stop.
 
-Where nothing is claimable it asks the running searches what to evaluate next. Torch is imported with the
+Where nothing is claimable, or a search that comes first has nothing queued, it asks the searches what to evaluate next.
+Torch is imported with the
 first evaluation.
 """
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from searcher.database import Database
     from searcher.execution import Executor
+    from searcher.serving_order import Asked
     from searcher.worker_settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class Worker:
         self._executor: Executor | None = None
         self._awaited: set[tuple[str, str]] = set()
         """Names and versions of tasks whose data may yet come to be here."""
+        self._asked: Asked = {}
+        """Searches that had nothing to propose: they keep nobody from claiming what others have queued."""
         self._pool = 1
         """How many workers there are, as of the last round."""
         self._next_round = 0.0
@@ -115,20 +119,28 @@ class Worker:
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
         self._make_round()
-        with self._database.write() as session:
-            lease = leases.claim(session, self.id, self._settings.lease_seconds)
-            if lease is not None:
-                workers.beat(session, self.id, lease.evaluation_id)
+        lease = self._claim()
         if lease is None:
+            known = self._asked.copy()
             with self._database.read() as session:
                 _, idle = workers.count_live(session)
-            return self._propose(max(1, idle) + self._ahead())
+            if self._propose(max(1, idle) + self._ahead(), self._asked):
+                return True
+            if self._asked == known or (lease := self._claim()) is None:
+                return False
         self._ask_ahead()
         self._run_claimed(lease)
         return True
 
-    def _propose(self, count: int) -> bool:
-        return propose_next(self._database, count=min(count, _PROPOSED_AT_ONCE), worker_id=self.id)
+    def _claim(self) -> Lease | None:
+        with self._database.write() as session:
+            lease = leases.claim(session, self.id, self._settings.lease_seconds, self._asked)
+            if lease is not None:
+                workers.beat(session, self.id, lease.evaluation_id)
+        return lease
+
+    def _propose(self, count: int, asked: Asked | None = None) -> bool:
+        return propose_next(self._database, count=min(count, _PROPOSED_AT_ONCE), worker_id=self.id, asked=asked)
 
     def _make_round(self) -> None:
         """Does what some worker has to do from time to time, each in its turn: the more there are, the less often."""

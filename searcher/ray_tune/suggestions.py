@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from searcher.ray_tune.cluster import Share
     from searcher.ray_tune.trial import Trials
+    from searcher.serving_order import Asked, Placed
     from searcher.tables import Evaluation
 
 log = logging.getLogger(__name__)
@@ -30,26 +31,26 @@ log = logging.getLogger(__name__)
 _MEMORY_STEP = 2**28
 """Bytes that memory is asked for in multiples of: a process goes on to the next trial that asks for the same."""
 
-HandOut = tuple[int, int]
-"""An evaluation's id, and its attempts when it was given to a trial."""
 
+def next_evaluation(
+    database: Database, handed_out: Collection[Placed] = (), asked: Asked | None = None
+) -> Evaluation | None:
+    """The evaluation to place next, claimable or proposed now by a search that comes first; None if there is none.
 
-def next_evaluation(database: Database, handed_out: Collection[HandOut] = ()) -> Evaluation | None:
-    """An evaluation to place: a claimable one, or else one that a search's sampler proposes now; None if there is none.
-
-    One handed out before is placed again only after its trial has claimed it, and its lease has ended.
+    One handed out before counts as running. It is placed again only after its trial has claimed it, and its lease has
+    ended. ``asked`` is what searches had nothing to propose when they were asked before (``propose_next``).
     """
-    end_at_limits(database)
+    asked = {} if asked is None else asked
     while True:
         end_at_limits(database)
         with database.write() as session:
             leases.bury_lost(session)
         with database.read() as session:
-            found = leases.claimable(session, "ray", limit=len(handed_out) + 1)
-        for evaluation in found:
-            if (evaluation.id, evaluation.attempt) not in handed_out:
-                return evaluation
-        if not propose_next(database, engine="ray"):
+            found = leases.claimable(session, "ray", 1, handed_out, asked)
+        if found:
+            return found[0]
+        known = asked.copy()
+        if not propose_next(database, engine="ray", asked=asked, placed=handed_out) and asked == known:
             return None
 
 
@@ -63,7 +64,8 @@ class Suggestions(Searcher):
     def __init__(self, trials: Trials, share: Share) -> None:
         super().__init__()
         self._trials, self._share = trials, share
-        self._handed_out: dict[str, HandOut] = {}
+        self._handed_out: dict[str, Placed] = {}
+        self._asked: Asked = {}
         self._next_look = 0.0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -103,7 +105,7 @@ class Suggestions(Searcher):
         with self._database.read() as session:
             if has_stopped(session, self._trials.driver_id):
                 return None
-        return next_evaluation(self._database, self._handed_out.values())
+        return next_evaluation(self._database, self._handed_out.values(), self._asked)
 
     def _memory_to_ask_for(self, memory: int) -> int:
         """In whole steps; at most what the largest node has, because an estimate is not a proof."""

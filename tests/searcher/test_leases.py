@@ -26,7 +26,7 @@ from building import (
     unproposed_candidates,
     work,
 )
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from searcher import leases, results
 from searcher.database import database_now
@@ -99,6 +99,25 @@ def test_a_claim_takes_one_row_while_others_are_being_claimed(postgres_database:
     assert second is not None
     evaluations = rows(postgres_database, Evaluation)
     assert [each.lease_token for each in evaluations] == [first.token, second.token, None, None, None]
+
+
+def test_what_a_claim_selects_is_materialized(postgres_database: Database) -> None:
+    """Else PostgreSQL may select again for every row that it looks at, and lock several."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    post(postgres_database, proposed=True)
+    event.listen(postgres_database.engine, "before_cursor_execute", note)
+    claim(postgres_database)
+    event.remove(postgres_database.engine, "before_cursor_execute", note)
+    (claiming,) = [each for each in asked if each[0].count("UPDATE evaluations")]
+    assert "first AS MATERIALIZED" in claiming[0]
+    with postgres_database.engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN {claiming[0]}", claiming[1]).scalars().all()
+    assert sum("CTE Scan on first" in line for line in plan) == 1
+    assert sum("LockRows" in line for line in plan) == 1
 
 
 def test_an_ended_lease_is_taken_over_by_exactly_one_of_many_at_once(database: Database) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import create_engine, event, text
 
 from benchmarks import scale
 from qcore import BitWidths
+from searcher import leases
 from searcher.board import SORT_KEYS, Filters, Order
 from searcher.boards import Boards
 from searcher.counting import catch_up
@@ -16,9 +17,11 @@ from searcher.curves import curve_of, learning_curves
 from searcher.database import Database
 from searcher.events import events_after, latest_event
 from searcher.leaderboard import leaderboard_of_search, leaderboard_of_task
+from searcher.next_proposal import searches_in_order
 from searcher.progress import candidates_of, progress
 from searcher.results import stages_of_evaluation
 from searcher.searches import list_searches
+from searcher.serving_order import note_served, searches_to_ask
 from searcher.tables import Search
 
 if TYPE_CHECKING:
@@ -98,6 +101,28 @@ def of_search(session: Session) -> Search:
     ],
 )
 def test_no_large_table_is_read_from_end_to_end(filled: Database, use: Callable[[Session], object]) -> None:
+    assert scanned(filled, use) == set()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda session: leases.claim(session, "worker", 10.0), id="claim"),
+        pytest.param(lambda session: leases.claim(session, "worker", 10.0, {7: 1}), id="claim after others were asked"),
+        pytest.param(lambda session: leases.claim_evaluation(session, 7, "worker", 10.0), id="claim by number"),
+        pytest.param(lambda session: note_served(session, 7), id="note who was served"),
+        pytest.param(lambda session: leases.claimable(session, "ray", 1, [(1, 2)], {7: 1}), id="what Ray places"),
+        pytest.param(lambda session: leases.count_claimable(session, "optuna", 16), id="count of what is queued"),
+        pytest.param(
+            lambda session: session.scalars(searches_to_ask("ray", "", {}, [])).all(), id="who is asked first"
+        ),
+        pytest.param(lambda session: searches_in_order(session, "optuna", "worker"), id="who is proposed for"),
+        pytest.param(leases.bury_lost, id="lost ones"),
+    ],
+)
+def test_workers_look_for_work_without_reading_what_has_ended(
+    filled: Database, use: Callable[[Session], object]
+) -> None:
     assert scanned(filled, use) == set()
 
 

@@ -1,0 +1,204 @@
+"""The order in which searches are served: by claims, by what Ray places, and by proposals alike.
+
+Of the running searches with work, the one of the highest priority comes first; of equal ones the one with the fewest
+running evaluations; of those the one that waited longest: since one of its evaluations was last claimed, or else since
+it was posted. A search's own evaluations come as they were proposed. An evaluation that several searches want comes
+when the first of them does, runs for all of them, and its claim serves them all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Text, and_, case, cast, exists, func, literal, or_, select, tuple_, update
+from sqlalchemy.orm import aliased
+
+from qcore.stages import NUMERICS_VERSION
+from searcher.database import database_now
+from searcher.tables import Candidate, Evaluation, Event, Proposal, Search, Stage
+from searcher.workers import lacks_data
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy import CTE, ColumnElement, Select
+    from sqlalchemy.orm import Session
+
+MOST_ATTEMPTS = 3
+"""Claims in a row without one new epoch after which an evaluation whose worker died again is given up as lost."""
+_SERVED_APART_SECONDS = 1e-6
+"""At least, between two claims, which a clock of milliseconds may give one time."""
+
+Asked = dict[int, int]
+"""Searches that had nothing to propose, by the latest event that each had then: only another changes that."""
+Placed = tuple[int, int]
+"""An evaluation's id and its attempts, when it was given to somebody who has yet to claim it."""
+
+
+def is_free() -> ColumnElement[bool]:
+    """The SQL condition that nobody has an evaluation: it is queued, or its lease ended and it may be tried again."""
+    ended = and_(Evaluation.is_abandoned(), Evaluation.fruitless_attempts < MOST_ATTEMPTS)
+    return or_(Evaluation.status == "queued", ended)
+
+
+def queue(engine: str, worker_id: str | None = None, placed: Collection[Placed] = ()) -> CTE:
+    """Free evaluations that a search of an engine has proposed, each with every running search that has.
+
+    Columns ``evaluation_id``, ``search_id``, and ``wanted``: whether a stage that this search asked for is pending.
+
+    Args:
+        worker_id: leaves out what this worker, or this release, cannot train.
+        placed: leaves these out too.
+    """
+    query = (
+        select(Proposal.evaluation_id, Proposal.search_id, _is_wanted().label("wanted"))
+        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
+        .join(Search, Search.id == Proposal.search_id)
+        .where(is_free(), Search.status == "running", or_(Search.engine == engine, _is_shared_with(engine)))
+    )
+    if worker_id is not None:
+        query = query.where(Evaluation.numerics_version == NUMERICS_VERSION, ~lacks_data(worker_id, Evaluation))
+    if placed:
+        query = query.where(tuple_(Evaluation.id, Evaluation.attempt).not_in(placed))
+    return query.cte("queue").prefix_with("MATERIALIZED")
+
+
+def places(counts_as_running: ColumnElement[bool]) -> CTE:
+    """The running searches with their place in the order, from 1 on; columns ``search_id`` and ``place``."""
+    running = (
+        select(Proposal.search_id, func.count().label("count"))
+        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
+        .join(Search, Search.id == Proposal.search_id)
+        .where(counts_as_running, Search.status == "running", _is_wanted())
+        .group_by(Proposal.search_id)
+        .subquery()
+    )
+    order = (Search.priority.desc(), func.coalesce(running.c.count, 0), _waits_since(), Search.id)
+    return (
+        select(Search.id.label("search_id"), func.row_number().over(order_by=order).label("place"))
+        .outerjoin(running, running.c.search_id == Search.id)
+        .where(Search.status == "running")
+        .cte("places")
+        .prefix_with("MATERIALIZED")
+    )
+
+
+def is_running(placed: Collection[Placed] = ()) -> ColumnElement[bool]:
+    """The SQL condition that a worker has an evaluation, or is about to."""
+    if not placed:
+        return Evaluation.is_held()
+    return or_(Evaluation.is_held(), Evaluation.id.in_([evaluation_id for evaluation_id, _ in placed]))
+
+
+def in_order(
+    query: Select[Any],
+    engine: str,
+    worker_id: str | None = None,
+    placed: Collection[Placed] = (),
+    asked: Mapping[int, int] | None = None,
+) -> Select[Any]:
+    """A query of evaluations, of those of ``queue``, the first one first; one that several want comes for each.
+
+    Those whose searches have all they wanted come last: they only have to be ended.
+
+    Args:
+        placed: count as running.
+        asked: if given, only those that come before every search that has nothing queued and may have something to
+            propose.
+    """
+    queued, placed_at = queue(engine, worker_id, placed), places(is_running(placed))
+    query = (
+        query.join(queued, queued.c.evaluation_id == Evaluation.id)
+        .join(placed_at, placed_at.c.search_id == queued.c.search_id)
+        .where(is_free())  # again: a row that is locked may have become another's since the queue was read
+        .order_by(case((queued.c.wanted, 0), else_=1), placed_at.c.place, Evaluation.id)
+    )
+    if asked is None:
+        return query
+    first_to_ask = (
+        select(func.min(placed_at.c.place))
+        .join(Search, Search.id == placed_at.c.search_id)
+        .where(*_may_propose(engine, queued, worker_id or "", asked))
+        .scalar_subquery()
+    )
+    return query.where(placed_at.c.place < func.coalesce(first_to_ask, placed_at.c.place + 1))
+
+
+def searches_to_ask(engine: str, worker_id: str, asked: Mapping[int, int], placed: Collection[Placed]) -> Select[Any]:
+    """Ids of those that come before everything that is queued and may have something to propose, in their order."""
+    queued, placed_at = queue(engine, worker_id, placed), places(is_running(placed))
+    first_queued = (
+        select(func.min(placed_at.c.place))
+        .join(queued, queued.c.search_id == placed_at.c.search_id)
+        .where(queued.c.wanted)
+        .scalar_subquery()
+    )
+    return (
+        select(Search.id)
+        .join(placed_at, placed_at.c.search_id == Search.id)
+        .where(*_may_propose(engine, queued, worker_id, asked))
+        .where(or_(first_queued.is_(None), placed_at.c.place < first_queued))
+        .order_by(placed_at.c.place)
+    )
+
+
+def note_served(session: Session, evaluation_id: int) -> None:
+    """Says that the searches which want an evaluation were served just now.
+
+    A candidate of theirs that another claim is writing this to at the same moment is left to it: nobody waits.
+    """
+    latest = select(func.max(_waits_since())).where(Search.status == "running").scalar_subquery()
+    served = (
+        select(Candidate.id)
+        .join(Proposal, Proposal.candidate_id == Candidate.id)
+        .join(Search, Search.id == Proposal.search_id)
+        .where(Proposal.evaluation_id == evaluation_id, Search.status == "running", _is_wanted())
+        .order_by(Candidate.id)
+        .with_for_update(skip_locked=True, key_share=True, of=Candidate)
+        .cte("served")
+        .prefix_with("MATERIALIZED")
+    )
+    session.execute(
+        update(Candidate)
+        .where(Candidate.id.in_(select(served.c.id)))
+        .values(served_at=case((database_now() > latest, database_now()), else_=latest + _SERVED_APART_SECONDS))
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _may_propose(engine: str, queued: CTE, worker_id: str, asked: Mapping[int, int]) -> tuple[ColumnElement[bool], ...]:
+    latest_event = select(func.max(Event.id)).where(Event.search_id == Search.id).scalar_subquery()
+    known = [and_(Search.id == search_id, latest_event == event_id) for search_id, event_id in asked.items()]
+    return (
+        Search.engine == engine,
+        Search.numerics_version == NUMERICS_VERSION,
+        ~lacks_data(worker_id, Search),
+        Search.id.not_in(select(queued.c.search_id).where(queued.c.wanted)),
+        *(~each for each in known),
+    )
+
+
+def _waits_since() -> ColumnElement[float]:
+    served = select(func.max(Candidate.served_at)).where(Candidate.search_id == Search.id).scalar_subquery()
+    return func.coalesce(served, Search.created_at)
+
+
+def _is_wanted() -> ColumnElement[bool]:
+    """Whether a stage that the search of a proposal asked for is pending, as ``proposals.wants`` says of one stage."""
+    retraining, bit_widths = Stage.retraining_recipe_hash, cast(Search.bit_widths, Text)
+    return exists().where(
+        Stage.evaluation_id == Proposal.evaluation_id,
+        Stage.status == "pending",
+        bit_widths.contains(literal('"') + Stage.bit_widths + '"'),
+        or_(retraining == Search.retraining_recipe_hash, cast(Search.rungs, Text) != "[]"),
+    )
+
+
+def _is_shared_with(engine: str) -> ColumnElement[bool]:
+    other, theirs = aliased(Search), aliased(Proposal)
+    return exists().where(
+        theirs.evaluation_id == Proposal.evaluation_id,
+        other.id == theirs.search_id,
+        other.status == "running",
+        other.engine == engine,
+    )
