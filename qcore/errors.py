@@ -6,6 +6,15 @@ A programmer's error raises an ordinary exception; these are for input that came
 from __future__ import annotations
 
 
+def in_a_line(field: str, value: object, problem: str, remedy: str) -> str:
+    """The four parts of a message as one sentence; None is a value that was not given, and is not shown.
+
+    >>> in_a_line("task", None, "is missing", "add it")
+    'task is missing; add it'
+    """
+    return f"{field} {problem}; {remedy}" if value is None else f"{field}: {value!r} {problem}; {remedy}"
+
+
 class InvalidInput(ValueError):  # noqa: N818  a word of the glossary, as users read it
     """Input that cannot be used: which field, what it held, what is wrong, and what to do instead.
 
@@ -21,7 +30,7 @@ class InvalidInput(ValueError):  # noqa: N818  a word of the glossary, as users 
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.value!r} {self.problem}; {self.remedy}"
+        return in_a_line(self.field, self.value, self.problem, self.remedy)
 
 
 class DataMissing(InvalidInput):

@@ -19,6 +19,7 @@ from qcore.kernels import kernels_of
 from qcore.metrics import cross_entropy
 from qcore.network import Network
 from qcore.numerics import resolve_numerics
+from qcore.processes import end_with_parent
 from qcore.training_memory import peak_bytes
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def measure_packing(
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(workers)
     job = (architecture, task, recipe, bit_widths, device, threads, seconds)
-    with context.Pool(workers, initializer=_remember, initargs=(barrier,)) as pool:
+    with context.Pool(workers, initializer=_start_process, initargs=(barrier, os.getpid())) as pool:
         found = pool.map(_train, [job] * workers, chunksize=1)
     return Packing(workers, threads, sum(speed for speed, _ in found), max(peak for _, peak in found))
 
@@ -121,7 +122,8 @@ def bare_step(
 _in_process: dict[str, Any] = {}
 
 
-def _remember(barrier: Any) -> None:
+def _start_process(barrier: Any, parent: int) -> None:
+    end_with_parent(parent)
     _in_process["barrier"] = barrier
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from qcore.errors import InvalidInput
 from qcore.levels import LevelSet
+from qcore.wording import did_you_mean, fault, wanted
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -231,8 +232,8 @@ def _refusal(errors: list[ErrorDetails], values: dict[str, Any]) -> InvalidInput
         return InvalidInput(path, None, "is missing", "add it")
     if first["type"] == "extra_forbidden":
         return InvalidInput(path, first["input"], "is not a setting", "leave it out")
-    allowed = [each["msg"].partition(" should ")[2] for each in errors if _path(each, values) == path]
-    return InvalidInput(path, first["input"], "is refused", f"it should {' or '.join(allowed)}")
+    allowed = [wanted(each) for each in errors if _path(each, values) == path]
+    return InvalidInput(path, first["input"], fault(first), f"give {' or '.join(dict.fromkeys(allowed))}")
 
 
 def _path(error: ErrorDetails, values: dict[str, Any]) -> str:
@@ -257,7 +258,8 @@ def _merged(values: dict[str, Any], changes: dict[str, Any], path: str) -> dict[
     merged = dict(values)
     for key, change in changes.items():
         if key not in values:
-            raise InvalidInput(f"{path}.{key}"[:200], change, "is not a setting", f"use one of {', '.join(values)}")
+            meant = did_you_mean(key, values) or f"use one of {', '.join(values)}"
+            raise InvalidInput(f"{path}.{key}"[:200], change, "is not a setting", meant)
         if isinstance(values[key], dict):
             if not isinstance(change, dict):
                 known = ", ".join(values[key])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from qcore.errors import InvalidInput
 from qcore.images import IGNORED_PIXEL
+from qcore.processes import end_with_parent
 from qcore.tasks.task import IGNORED
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ class FileSplit:
             sampler=[chosen.tolist() for chosen in torch.split(order, size)],
             num_workers=self.loader_processes,
             collate_fn=_as_it_is,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=partial(_start_loader, os.getpid()),
             generator=torch.Generator(),  # or torch's global one would be drawn from
         )
         for found in loader:
@@ -109,7 +112,10 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_signals_to_the_parent(_process: int) -> None:
-    """A terminal's Ctrl-C reaches every process; the one that trains decides what follows from it."""
+def _start_loader(parent: int, _process: int) -> None:
+    """A terminal's Ctrl-C reaches every process; the one that trains decides what follows from it. If it is killed, its
+    loaders end too: torch's own would wait for ever for somebody to take what they have decoded.
+    """
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

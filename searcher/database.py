@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Double, create_engine, event, func, select
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import URL, Connection
 
+DATABASE_URL = "QUANTRANK_DATABASE_URL"
 SQLITE_BUSY_TIMEOUT_MS = 30_000
 _WAL_ATTEMPTS, _WAL_PAUSE_SECONDS = 100, 0.05
 _IDLE_IN_TRANSACTION_SECONDS = 60
@@ -93,14 +95,16 @@ class Database:
     ``read`` and ``write`` are one transaction each: committed at the end of the block, rolled back on any exception.
     """
 
-    def __init__(self, url: str, password: str | None = None) -> None:
-        """Nothing is opened yet. A password that is kept apart from the URL is given beside it.
+    def __init__(self, url: str | URL, password: str | None = None, setting: str = DATABASE_URL) -> None:
+        """Nothing is opened yet. A password that is kept apart from the URL is given beside it; ``setting`` is the
+        variable that named the database, which messages name.
 
         Raises:
             InvalidInput: when the URL is of no database, or has a password too.
         """
         self.url = _with_driver(url) if password is None else _with_password(_with_driver(url), password)
         self.embedded = self.url.get_backend_name() == "sqlite"
+        self.setting = setting
         self.engine = create_engine(
             self.url.difference_update_query([_PREPARE]),
             pool_size=_POOL_SIZE,
@@ -120,6 +124,13 @@ class Database:
             )
             event.listen(self.engine, "connect", _prepare_postgres)
         self._writing = self.engine.execution_options(quantrank_writes=True)
+
+    @property
+    def shown(self) -> str:
+        """What the setting says, as it may be shown."""
+        if self.setting == DATABASE_URL:
+            return described(self.url)
+        return str(Path(self.url.database or "").parent)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -196,12 +207,12 @@ def described(url: URL) -> str:
     return f"{url.get_backend_name()}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database or ''}"
 
 
-def _with_driver(url: str) -> URL:
-    variable = "QUANTRANK_DATABASE_URL"
+def _with_driver(url: str | URL) -> URL:
+    variable = DATABASE_URL
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        shown = url.split("@")[-1].split("?")[0][:100]
+        shown = str(url).split("@")[-1].split("?")[0][:100]
         raise InvalidInput(variable, shown, "is not a database URL", _URL_REMEDY) from None
     if "@" in (parsed.host or ""):
         raise InvalidInput(variable, "(hidden)", "has an @ in its user or password", "write it as %40")
@@ -210,8 +221,8 @@ def _with_driver(url: str) -> URL:
         if threshold != "none":
             raise InvalidInput(variable, f"?{_PREPARE}={threshold}", "is no such option", f"use {_PREPARE}=none")
         return parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        return parsed
+    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return parsed.set(database=str(Path(parsed.database).absolute()))  # processes on it may be in other folders
     raise InvalidInput(variable, described(parsed), "is neither PostgreSQL nor an SQLite file", _URL_REMEDY)
 
 

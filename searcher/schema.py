@@ -12,16 +12,27 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
 from sqlalchemy.exc import DatabaseError
 
 from qcore.errors import InvalidInput
 from searcher.counting import catch_up
-from searcher.database import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from searcher.database import Database
+
+_VERSION_TABLE, _OWN_TABLE = "alembic_version", "searches"
+_SQLITE_REMEDIES = {
+    "unable to open": "see that its folder is there and that this user may write in it, or name another database",
+    "readonly": "make the file and its folder writable for this user, or name another database",
+    "not a database": "name another database",
+    "malformed": "restore a backup of it, or name another database",
+    "disk is full": "make room on its disk",
+    "locked": "wait until whoever writes to it has finished, and try again",
+}
+"""By words of what SQLite says."""
 
 
 def upgrade(database: Database) -> str:
@@ -30,12 +41,14 @@ def upgrade(database: Database) -> str:
     Results that a release without standings left are then counted, a batch at a time.
 
     Raises:
-        InvalidInput: when the database cannot be reached or is none.
+        InvalidInput: when the database cannot be reached or written, is none, another program's, or a newer release's.
     """
-    config = _config()
-    with _reachable(database), database.migrate() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    with _reachable(database):
+        require_known(database)
+        config = _config()
+        with database.migrate() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
     catch_up(database)
     return _head()
 
@@ -46,15 +59,31 @@ def require_current(database: Database) -> None:
     Raises:
         InvalidInput: when it has others, or cannot be reached or is none.
     """
-    with _reachable(database), database.engine.connect() as connection:
-        revision = MigrationContext.configure(connection).get_current_revision()
+    revision = require_known(database)
     if revision != _head():
-        raise InvalidInput(
-            "QUANTRANK_DATABASE_URL",
-            described(database.url),
-            f"has tables of revision {revision or 'none'}, this release needs {_head()}",
-            "run `quantrank db upgrade` (or, if the tables are newer, a newer release)",
-        )
+        has = "has no tables yet" if revision is None else f"has the tables of an older release, revision {revision}"
+        raise InvalidInput(database.setting, database.shown, has, "run `quantrank db upgrade`")
+
+
+def require_known(database: Database) -> str | None:
+    """The revision of a database's tables, which this release can bring to its own; None where it has none yet.
+
+    Raises:
+        InvalidInput: when they are a newer release's or another program's, or the database cannot be reached.
+    """
+    with _reachable(database), database.engine.connect() as connection:
+        tables = set(inspect(connection).get_table_names())
+        revisions = MigrationContext.configure(connection).get_current_heads()
+    known = {each.revision for each in _scripts().walk_revisions()}
+    if set(revisions) <= known and (revisions or not tables - {_VERSION_TABLE}):
+        return revisions[0] if revisions else None
+    if _OWN_TABLE not in tables:
+        problem, remedy = "is another program's database", "name an empty one, or one of quantrank"
+    else:
+        newer = ", ".join(revisions) or "unknown"
+        problem = f"has the tables of a newer release of quantrank (revision {newer}; this one knows up to {_head()})"
+        remedy = "install that release, or name another database"
+    raise InvalidInput(database.setting, database.shown, problem, remedy)
 
 
 def has_needed_tables(database: Database) -> tuple[bool, str | None, str]:
@@ -76,13 +105,16 @@ def _reachable(database: Database) -> Iterator[None]:
     try:
         yield
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise InvalidInput(
-            "QUANTRANK_DATABASE_URL",
-            described(database.url),
-            f"cannot be used ({reason})",
-            "start the database or correct the URL",
-        ) from error
+        raise unusable(database.setting, database.shown, error) from error
+
+
+def unusable(setting: str, shown: str, error: BaseException) -> InvalidInput:
+    """What to tell of a database that failed: the reason, and the remedy for it."""
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    remedy = "start the database or correct the URL"
+    if isinstance(getattr(error, "orig", error), sqlite3.Error):
+        remedy = next((each for words, each in _SQLITE_REMEDIES.items() if words in reason), "name another database")
+    return InvalidInput(setting, shown, f"cannot be used ({reason})", remedy)
 
 
 def _config() -> Config:

@@ -2,6 +2,10 @@
 
 import sys
 
-from service.cli import main
+from service.own_processes import leave_start_folder_out
+
+leave_start_folder_out()
+
+from service.cli import main  # noqa: E402  found where quantrank is installed
 
 sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from searcher.boards import Boards
@@ -18,6 +18,7 @@ from service.body_limit import MOST_BODY_BYTES, BodyLimit
 from service.description import completed
 from service.feed import Feed
 from service.head import Head
+from service.known_fields import refuse_unknown_parameters
 from service.lanes import Lanes
 from service.metrics import Metrics
 from service.observation import Observation
@@ -65,6 +66,7 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     lanes = Lanes(one_writer=database.embedded)
     app.state.settings, app.state.database, app.state.lanes = settings, database, lanes
     app.state.feed = Feed(database, lanes)
+    app.state.identity = None  # `serve` knows it, whose database is there
     app.state.boards = Boards()
     app.state.final_progress = FinalProgress()
     app.state.metrics = Metrics(database)
@@ -75,8 +77,9 @@ def create_app(settings: Settings, database: Database, *, on_loopback: bool = Tr
     holders = Holders(database, settings.requests_per_minute, settings.refused_keys_per_minute)
     app.state.holders = holders
     app.add_middleware(Guard, database=database, holders=holders, lanes=lanes, on_loopback=on_loopback)
-    rest = (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers, health, metrics)
-    for resource in (*rest, pages, charts, measurements, plotly, api_page, sign_in):
+    for resource in (searches, estimates, events, leaderboard, evaluations, networks, tasks, workers):
+        app.include_router(resource.router, dependencies=[Depends(refuse_unknown_parameters)])
+    for resource in (health, metrics, pages, charts, measurements, plotly, api_page, sign_in):
         app.include_router(resource.router)
     app.mount("/static/swagger", StaticFiles(directory=api_page.SWAGGER_FOLDER), name="swagger")
     app.mount("/static", rendering.OwnFiles(directory=rendering.FOLDER / "static"), name="static")

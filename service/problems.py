@@ -15,16 +15,23 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from qcore import InvalidInput
+from qcore.errors import in_a_line
+from qcore.wording import did_you_mean, fault, wanted
 from searcher.allowances import BeyondAllowance, TooManyRunning
 from searcher.log_context import log_context
+from service.known_fields import known_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from fastapi import FastAPI, Request
 
 log = logging.getLogger(__name__)
 
 _MOST_VALUE_CHARACTERS = 200
 _MOST_ERRORS = 20
+_BRANCHES = ("dict[", "list[", "constrained-", "function-", "literal[")
+_TYPES = ("str", "int", "float", "bool")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ALLOWANCES = {
     BeyondAllowance: (403, "This key may not ask for so much"),
@@ -123,10 +130,10 @@ async def _invalid_input(_request: Request, error: Exception) -> Response:
     return respond(_unprocessable([told]))
 
 
-async def _invalid_request(_request: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # An answer is no longer than a page, however much of a request is wrong.
-    return respond(_unprocessable([_field_problem(each) for each in error.errors()[:_MOST_ERRORS]]))
+    return respond(_unprocessable(list(_field_problems(error.errors()[:_MOST_ERRORS], request))))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -162,14 +169,28 @@ def _unprocessable(errors: list[FieldProblem]) -> Problem:
 
 
 def _detail(errors: list[FieldProblem]) -> str:
-    return " / ".join(f"{each.field}: {each.value!r} {each.problem}; {each.remedy}" for each in errors[:5])
+    return " / ".join(in_a_line(each.field, each.value, each.problem, each.remedy) for each in errors[:5])
 
 
-def _field_problem(error: Any) -> FieldProblem:
-    kind, location = error["type"], [str(part) for part in error["loc"]]
+def _field_problems(errors: Sequence[Any], request: Request) -> Iterator[FieldProblem]:
+    """One for each field: what pydantic says of alternatives for the same one becomes one remedy."""
+    of_fields: dict[str, list[Any]] = {}
+    for error in errors:
+        of_fields.setdefault(_field(error), []).append(error)
+    for field, found in of_fields.items():
+        yield _field_problem(field, found, request)
+
+
+def _field(error: Any) -> str:
     # A union's branches are named in the location; users know the field alone.
-    path = [part for part in location[1:] if not part.startswith(("dict[", "constrained-", "function-"))]
-    field = _shortened(".".join(path) or location[0], 200)
+    location = [str(part) for part in error["loc"]]
+    path = [part for part in location[1:] if part not in _TYPES and not part.startswith(_BRANCHES)]
+    return _shortened(".".join(path) or location[0], 200)
+
+
+def _field_problem(field: str, errors: list[Any], request: Request) -> FieldProblem:
+    error = errors[0]
+    kind, value = error["type"], _shown(error.get("input"))
     if kind == "json_invalid":
         return FieldProblem(
             field="body", value=None, problem=f"is not JSON ({error['ctx']['error']})", remedy="send a JSON object"
@@ -177,19 +198,18 @@ def _field_problem(error: Any) -> FieldProblem:
     if kind == "missing":
         return FieldProblem(field=field, value=None, problem="is missing", remedy="add it")
     if kind == "extra_forbidden":
-        return FieldProblem(
-            field=field, value=_shown(error["input"]), problem="is not a known field", remedy="leave it out"
-        )
-    if kind == "too_short":
+        meant = did_you_mean(error["loc"][-1], known_fields(request, error["loc"])) or "leave it out"
+        return FieldProblem(field=field, value=value, problem="is not a known field", remedy=meant)
+    if kind == "too_short" and error.get("ctx", {}).get("actual_length") == 0:
         return FieldProblem(field=field, value=[], problem="is empty", remedy="name at least one, or leave it out")
-    if not path:
+    if len(error["loc"]) == 1:
         remedy = "send a JSON object, with content-type: application/json"
-        return FieldProblem(field="body", value=_shown(error["input"]), problem="is not a JSON object", remedy=remedy)
-    message = str(error["msg"]).removeprefix("Input ")
-    remedy = "see /docs for what the field takes"
-    if message.startswith("should be "):
-        remedy, message = f"give {message.removeprefix('should be ')}", "is not acceptable"
-    return FieldProblem(field=field, value=_shown(error.get("input")), problem=message, remedy=remedy)
+        return FieldProblem(field="body", value=value, problem="is not a JSON object", remedy=remedy)
+    remedy = " or ".join(dict.fromkeys(map(wanted, errors)))
+    if isinstance(value, str) and kind in ("literal_error", "enum"):
+        there = str(error["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+        remedy = "; ".join(filter(None, (remedy, did_you_mean(value, there))))
+    return FieldProblem(field=field, value=value, problem=fault(error), remedy=f"give {remedy}")
 
 
 def _shown(value: object) -> object:
@@ -200,6 +220,8 @@ def _shown(value: object) -> object:
         return value if abs(value) < 2**53 else "an integer beyond 2^53"
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
+    if isinstance(value, bytes):
+        value = value[: 4 * _MOST_VALUE_CHARACTERS].decode(errors="replace")
     return _shortened(value if isinstance(value, str) else repr(value), _MOST_VALUE_CHARACTERS)
 
 

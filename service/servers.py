@@ -3,82 +3,187 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from qcore import InvalidInput
+from searcher.identity import identity_of
+from searcher.schema import require_current, require_known
 from service.client import Client, ServerError
+from service.own_processes import own_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from service.settings import Settings
 
 _STOP_SECONDS = 20
+_MOST_LOG_BYTES = 10_000_000
+
+
+class NotRunning(ServerError):  # noqa: N818  a state of affairs
+    """A server of a command's own did not start, or ended."""
+
+    def __init__(self, told: str, exit_status: int) -> None:
+        super().__init__(told)
+        self.exit_status = exit_status
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A server that lives as long as the command that started it."""
+
+    client: Client
+    _process: subprocess.Popen[str]
+    _log: _Log
+
+    def check(self) -> None:
+        """Raises NotRunning, with the reason, if the server has ended."""
+        status = self._process.poll()
+        if status is not None:
+            raise NotRunning(f"the server of this command has ended ({_in_words(status, self._log)})", 1)
 
 
 def running_server(url: str | None, settings: Settings) -> Client | None:
-    """The server at ``url`` or QUANTRANK_URL, or, with neither given, the one running on this host, if any."""
+    """The server at ``url`` or QUANTRANK_URL, whatever it serves; with neither given, one on this host that serves the
+    database of these settings, if any does. One of another database is left alone, which is said.
+    """
     given = url or settings.url
     if given is not None:
         return Client(given, settings.client_key)
-    announced = _announced(settings)
-    if announced is not None and (client := Client(announced, settings.client_key)).is_up():
-        return client
-    # Whoever listens there may be anybody with an account on this host: it is told no key.
-    client = Client(f"http://127.0.0.1:{settings.port}")
-    return client if client.is_up() else None
+    ours, foreign = _own_identity(settings), None
+    announced, usual = _announced(settings), f"http://127.0.0.1:{settings.port}"
+    for place in dict.fromkeys(place for place in (announced, usual) if place is not None):
+        with Client(place) as asking:
+            served = asking.served_database()
+        if served is not None and served == ours:
+            # Whoever listens at the usual place may be anybody with an account on this host: it is told no key.
+            return Client(place, settings.client_key if place == announced else None)
+        if served is not None:
+            foreign = place
+    if foreign is not None:
+        own = "QUANTRANK_HOME" if settings.database_url is None else "QUANTRANK_DATABASE_URL"
+        told = f"The server at {foreign} does not serve the database of {own}"
+        print(f"{told}: it is left alone. To use it, name it with --url or QUANTRANK_URL.", file=sys.stderr)  # noqa: T201
+    return None
 
 
 @contextmanager
-def embedded_server(settings: Settings, workers: int) -> Iterator[Client]:
-    """A server on a free port and the same home, stopped at the end of the block.
+def embedded_server(settings: Settings, workers: int, told: str | None = None) -> Iterator[OwnServer]:
+    """A server on a free port and the same home, stopped at the end of the block. ``told`` is said if it can be.
 
     Raises:
-        ServerError: when it does not start.
+        InvalidInput: when the database cannot be used.
+        NotRunning: when it does not start.
     """
-    settings.open_database().dispose()  # refuses an unusable home
-    log_file = settings.home / "logs" / "embedded-server.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--exit-with", str(os.getpid())]
-    with log_file.open("w") as log:
+    database = settings.open_database()
+    if database.embedded and settings.has_database:
+        require_known(database)
+    elif not database.embedded:
+        require_current(database)
+    database.dispose()
+    if told is not None:
+        print(told, file=sys.stderr)  # noqa: T201
+    log = _Log(settings.home / "logs" / "embedded-server.log")
+    command = own_command("serve", "--port", "0", "--workers", str(workers))
+    with log.writing() as file:
         server = subprocess.Popen(  # noqa: S603  our own command
-            [*command, "--workers", str(workers)], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True
         )
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
         if "ready at " not in line:
-            raise ServerError(f"the embedded server did not start; see {log_file}")
+            status = server.wait(_STOP_SECONDS)
+            reason = _in_words(status, log)
+            raise NotRunning(f"the server of this command did not start ({reason})", 2 if status == 2 else 1)
         with Client(line.split("ready at ")[1].strip()) as client:
-            yield client
+            yield OwnServer(client, server, log)
     finally:
-        server.terminate()
-        try:
-            server.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        _stop(server)
 
 
 @contextmanager
 def ray_driver(settings: Settings) -> Iterator[None]:
     """Ray on this host, with a driver that places evaluations on it, for as long as the block lasts."""
-    log_file = settings.home / "logs" / "ray.log"
-    command = [sys.executable, "-m", "service", "ray", "--exit-with", str(os.getpid())]
-    with log_file.open("w") as log:
-        driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603  our own
+    with _Log(settings.home / "logs" / "ray.log").writing() as log:
+        driver = subprocess.Popen(own_command("ray"), stdout=log, stderr=log, start_new_session=True)  # noqa: S603  ours
     try:
         yield
     finally:
-        driver.terminate()
+        _stop(driver)
+
+
+class _Log:
+    """A file that processes of several commands may write at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._start = path, 0
+
+    @contextmanager
+    def writing(self) -> Iterator[TextIO]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and self.path.stat().st_size > _MOST_LOG_BYTES:
+            self.path.unlink()
+        with self.path.open("a") as file:
+            self._start = file.tell()
+            yield file
+
+    def last_error(self) -> str | None:
+        """The last line that was written since, as a person reads it; None if there is none."""
         try:
-            driver.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            driver.wait()
+            with self.path.open("rb") as file:
+                file.seek(self._start)
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return None
+        told = [line.strip() for line in lines if line.strip()]
+        of_command = [line.removeprefix("quantrank: ") for line in told if line.startswith("quantrank: ")]
+        found = of_command or [_message(line) for line in told]
+        return found[-1] if found else None
+
+
+def _message(line: str) -> str:
+    """Of a line of a log, which may be JSON; of an exception, its last line."""
+    try:
+        fields = json.loads(line)
+        return str(fields.get("exception") or fields["message"]).strip().splitlines()[-1]
+    except (ValueError, KeyError, AttributeError, IndexError):
+        return line
+
+
+def _in_words(status: int, log: _Log) -> str:
+    ended = f"killed by signal {-status}" if status < 0 else f"status {status}"
+    reason = log.last_error()
+    return f"{ended}; {log.path} is empty" if reason is None else reason if status == 2 else f"{ended}: {reason}"
+
+
+def _stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _own_identity(settings: Settings) -> str | None:
+    """Of the database of these settings; None where there is none yet, or it cannot be reached."""
+    if not settings.has_database:
+        return None
+    try:
+        database = settings.named_database()
+        found = identity_of(database)
+        database.dispose()
+    except (OSError, SQLAlchemyError, InvalidInput):
+        return None
+    return found
 
 
 def _announced(settings: Settings) -> str | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 from qcore import InvalidInput
+from qcore.wording import fault, wanted
 from searcher.artifacts import Artifacts
 from searcher.database import Database
 from searcher.worker_settings import WorkerSettings
@@ -29,13 +34,29 @@ def load_settings(device: str | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"{PREFIX}{first['loc'][0]}".upper()
-        raise InvalidInput(name, first["input"], f"is unusable ({first['msg']})", "correct it or unset it") from None
+        shown = "(hidden)" if "key" in str(first["loc"][0]) else first["input"]
+        raise InvalidInput(name, shown, fault(first), f"give {wanted(first)}, or unset it") from None
+
+
+def unusable_home(home: Path, reason: str) -> InvalidInput:
+    """What to tell of a home that cannot be written."""
+    problem = f"is no folder that this user can write ({reason})"
+    return InvalidInput(f"{PREFIX}HOME", str(home), problem, "make all of it writable, or name another folder")
 
 
 class Settings(BaseSettings):
     """Where quantrank keeps and finds things. Every field has a ``QUANTRANK_`` variable of its name."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
+
+    @field_validator("home", "datasets", "database_password_file", "api_key_file", "bootstrap_key_file")
+    @classmethod
+    def _whole(cls, path: Path | None) -> Path | None:
+        """The path as a shell would have it: from ``~`` on, and whatever folder a process is in later."""
+        try:
+            return None if path is None else path.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(f"{error}") from None
 
     home: Path = Field(default_factory=lambda: user_data_path("quantrank", appauthor=False))
     """The embedded database and, unless set apart, artifacts and data sets."""
@@ -83,7 +104,7 @@ class Settings(BaseSettings):
 
     @property
     def data_root(self) -> Path:
-        return (self.datasets or self.home / "datasets").absolute()
+        return self.datasets or self.home / "datasets"
 
     @property
     def server_file(self) -> Path:
@@ -97,7 +118,7 @@ class Settings(BaseSettings):
 
     @property
     def _embedded_database(self) -> Path:
-        return self.home.absolute() / "quantrank.db"
+        return self.home / "quantrank.db"
 
     def open_artifacts(self) -> Artifacts:
         """The store these settings name.
@@ -105,7 +126,9 @@ class Settings(BaseSettings):
         Raises:
             InvalidInput: when it is none.
         """
-        return Artifacts(self.artifacts or self.home / "artifacts")
+        if self.artifacts is None:
+            return Artifacts(self.home / "artifacts")
+        return Artifacts(self.artifacts if "://" in self.artifacts else Path(self.artifacts).expanduser())
 
     def for_workers(self, threads: int) -> WorkerSettings:
         """What these settings mean to a worker whose training runs have so many threads."""
@@ -121,21 +144,41 @@ class Settings(BaseSettings):
         """The database these settings name.
 
         Raises:
+            InvalidInput: when the URL is none, or its password cannot be read, or the home cannot be written.
+        """
+        if self.database_url is None:
+            self._require_usable_home()
+        return self.named_database()
+
+    def named_database(self) -> Database:
+        """The same, where it need not be there, nor written.
+
+        Raises:
             InvalidInput: when the URL is none, or its password cannot be read.
         """
-        if self.database_url is not None:
-            password_file = self.database_password_file
-            password = (
-                None if password_file is None else read_password_file(f"{PREFIX}DATABASE_PASSWORD_FILE", password_file)
-            )
-            return Database(self.database_url, password)
+        if self.database_url is None:
+            return Database(URL.create("sqlite", database=str(self._embedded_database)), setting=f"{PREFIX}HOME")
+        password_file = self.database_password_file
+        password = (
+            None if password_file is None else read_password_file(f"{PREFIX}DATABASE_PASSWORD_FILE", password_file)
+        )
+        return Database(self.database_url, password)
+
+    def _require_usable_home(self) -> None:
+        """SQLite writes beside the database as well, even of who only reads."""
+        reason = None
         try:
             self.home.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.home):
+                pass
         except OSError as error:
-            raise InvalidInput(
-                f"{PREFIX}HOME",
-                str(self.home),
-                f"is no usable folder ({error.strerror})",
-                "name one that can be written",
-            ) from None
-        return Database(f"sqlite:///{self._embedded_database}")
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # what is there can be read
+                reason = str(error.strerror)
+        for file in (Path(f"{self._embedded_database}{suffix}") for suffix in ("", "-wal", "-shm")):
+            # Not opened: with a file all locks that this process has on it are closed.
+            if reason is None and file.is_dir():
+                reason = f"{file.name} in it is a folder"
+            elif reason is None and file.exists() and not os.access(file, os.W_OK):
+                reason = f"{file.name} in it cannot be written"
+        if reason is not None:
+            raise unusable_home(self.home, reason)

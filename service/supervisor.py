@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from qcore.devices import usable_cores
 from searcher import leases, workers
+from service.own_processes import own_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +36,7 @@ class Supervisor:
     def __init__(self, database: Database, worker_arguments: Sequence[Sequence[str]]) -> None:
         """One process for each of the lists of arguments."""
         cores = max(1, usable_cores() // max(1, len(worker_arguments)))
-        self._command = [sys.executable, "-m", "service", "worker", "--exit-with", str(os.getpid())]
-        self._command += ["--cores", str(cores)]
+        self._command = own_command("worker", "--cores", str(cores))
         self._database, self._worker_arguments = database, worker_arguments
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from qcore.data import Data, load_data
 from qcore.devices import prepare_device
 from qcore.errors import DataMissing, InvalidInput
 from qcore.numerics import resolve_numerics
+from qcore.processes import end_with_parent
 from qcore.provenance import provenance
 from qcore.reproduce.estimate import stage_seconds, wall_seconds
 from qcore.reproduce.experiment import Results, TrainedStage
@@ -159,7 +161,7 @@ class _Tracker:
 
 def _run_here(queue: _Queue, folder: Path, data_root: Path, tracker: _Tracker) -> None:
     while (stage := queue.take()) is not None:
-        _train(stage, folder, data_root, partial(tracker.epoch, stage.key), lambda: True)
+        _train(stage, folder, data_root, partial(tracker.epoch, stage.key))
         tracker.end(stage, _stored(folder, stage))
 
 
@@ -193,14 +195,15 @@ _in_process: dict[str, Any] = {}
 
 
 def _start_process(epochs: Any, parent: int) -> None:
+    end_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the parent too, which ends its processes
     prepare_device("cpu", threads=1)
-    _in_process.update(epochs=epochs, parent=parent)
+    _in_process["epochs"] = epochs
 
 
 def _train_there(stage: Stage, folder: Path, data_root: Path) -> None:
-    epochs, parent = _in_process["epochs"], _in_process["parent"]
-    key = stage.key
-    _train(stage, folder, data_root, lambda _point: epochs.put(key), lambda: os.getppid() == parent)
+    epochs, key = _in_process["epochs"], stage.key
+    _train(stage, folder, data_root, lambda _point: epochs.put(key))
 
 
 def _train(
@@ -208,7 +211,6 @@ def _train(
     folder: Path,
     data_root: Path,
     on_epoch: Callable[[CurvePoint], None],
-    keep_going: Callable[[], bool],
 ) -> None:
     data = _data(stage.task, stage.recipe.float_part.validation_share, data_root)
     result = train_stage(
@@ -217,7 +219,6 @@ def _train(
         start_state=_start_state(stage, folder, data_root),
         checkpoint=CheckpointFile(checkpoint_path(folder, stage)),
         on_epoch=on_epoch,
-        keep_going=keep_going,
     )
     write_stage(folder, stage, result, provenance(_CPU) | result.variant)
 

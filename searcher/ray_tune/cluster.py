@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import socket
+import sysconfig
+from contextlib import chdir
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +65,9 @@ def connect(address: str, database: Database) -> None:
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE_BYTES}
     try:
-        ray.init(address, **options)
+        # Ray puts the folder that this is called in on the path of modules of every process of the cluster.
+        with chdir(sysconfig.get_path("purelib")):
+            ray.init(address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InvalidInput(
             "address",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from service.client.errors import ServerError, Unreachable, error_of
 from service.client.events import ENDING_EVENTS, SearchEvent, parse_events
 from service.client.transport import TIMEOUT_SECONDS, Transport
+from service.client.waiting import Waiting
 from service.schemas import (
     CandidateList,
     CandidateView,
@@ -35,13 +36,12 @@ if TYPE_CHECKING:
 
     from searcher.request import Limits, SearchRequest
 
-_MOST_RECONNECTIONS = 10
-_RECONNECTION_PAUSE_SECONDS = 1.0
 _READ_SECONDS = 60.0
 """A stream in which nothing came for so long is dead: the server sends a comment every 15 seconds."""
 _ENTRIES_A_PAGE = 1000
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
+_Result = TypeVar("_Result")
 
 
 class LeaderboardFilters(TypedDict, total=False):
@@ -93,11 +93,20 @@ class Client:
 
     def is_up(self) -> bool:
         """Whether a quantrank server answers there."""
+        return self.served_database() is not None
+
+    def served_database(self) -> str | None:
+        """The identity of the database that the quantrank server there serves, "" if it does not tell; None if no
+        quantrank server answers.
+        """
         try:
             response = self._transport.http.get("/healthz", timeout=2.0)
-            return response.status_code == httpx.codes.OK and response.json().get("service") == "quantrank"
+            told = response.json()
+            if response.status_code == httpx.codes.OK and told.get("service") == "quantrank":
+                return str(told.get("database") or "")
         except (httpx.HTTPError, ValueError, AttributeError):
-            return False
+            pass
+        return None
 
     def health(self) -> Health:
         return self._get(Health, "/healthz", again=False)
@@ -193,27 +202,42 @@ class Client:
         params = _given(bit_widths=bit_widths, stage=stage, with_codes=with_codes or None)
         return self._file(f"/evaluations/{evaluation_id}/model.onnx", params)
 
-    def events(self, search_id: int, after: int = 0) -> Iterator[SearchEvent]:
-        """A search's events after one of them, and its progress, to its end; goes on where a connection breaks.
+    def events(
+        self, search_id: int, after: int = 0, *, while_away: Callable[[float, str], None] | None = None
+    ) -> Iterator[SearchEvent]:
+        """A search's events after one of them, and its progress, to its end, however long the server is away meanwhile.
+
+        Args:
+            search_id: the search's number.
+            after: the id of the last event that is known already.
+            while_away: told, before every further try, for how many seconds the server has not answered, and why; what
+                it raises ends the events.
 
         Raises:
-            Unreachable: when the server stays away.
+            Refused: when the server does not tell them: the search is deleted, say, or the key revoked.
         """
-        seen, broken = after, 0
+        seen, waiting = after, Waiting(self._pause, while_away)
         while True:
-            reason = "the stream ended before the search"
             try:
                 for event in self._stream(search_id, seen):
-                    seen, broken = event.id or seen, 0
+                    waiting.answered()
+                    seen = event.id or seen
                     yield event
-                    if event.kind in ENDING_EVENTS and self.search(search_id).status != "running":  # nor extended since
-                        return
-            except httpx.TransportError as error:
-                reason = str(error)
-            broken += 1
-            if broken > _MOST_RECONNECTIONS:
-                raise Unreachable(f"{self.url} does not answer any more ({reason})")
-            self._pause(_RECONNECTION_PAUSE_SECONDS)
+                    if event.kind in ENDING_EVENTS:
+                        search = waiting.result_of(lambda: self.search(search_id))
+                        if search.status != "running":  # nor extended since
+                            return
+                told = Unreachable(f"{self.url} ended the stream before the search")
+            except httpx.RequestError as error:
+                told = Unreachable(f"{self.url} does not answer ({error})")
+            except ServerError as error:
+                waiting.sit_out(error)
+                continue
+            waiting.sit_out(told)
+
+    def patiently(self, call: Callable[[], _Result], while_away: Callable[[float, str], None] | None = None) -> _Result:
+        """What a call of this client returns once the server answers it; ``while_away`` is as that of ``events``."""
+        return Waiting(self._pause, while_away).result_of(call)
 
     def _stream(self, search_id: int, seen: int) -> Iterator[SearchEvent]:
         headers, timeout = {"Last-Event-ID": str(seen)}, httpx.Timeout(TIMEOUT_SECONDS, read=_READ_SECONDS)
@@ -222,6 +246,8 @@ class Client:
             if response.is_error:
                 response.read()
                 raise error_of(response)
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise Unreachable(f"{self.url} answers with something else than events")  # a proxy's page
             yield from parse_events(response.iter_lines())
 
     def _leaderboard(self, path: str, limit: int | None, params: dict[str, Any]) -> LeaderboardView:

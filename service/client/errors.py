@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class ServerError(Exception):
     """The server could not be reached, or answered with an error that is no fault of the request's fields."""
 
+    exit_status = 1
+    """Of a command that this ends."""
+
 
 class Unreachable(ServerError):  # noqa: N818  a state of affairs
     """Nobody answers, or somebody else does."""

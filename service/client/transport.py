@@ -13,7 +13,8 @@ from service.client.errors import Unreachable, error_of, retry_after_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 40.0
+"""Longer than a server lets a request wait for its turn."""
 RETRY_PAUSES_SECONDS = (0.2, 1.0)
 """Before the second and the third try."""
 

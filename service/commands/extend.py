@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from qcore import InvalidInput
 from searcher.request import Limits
-from service.client import ServerError
 from service.output import print_json
 from service.servers import running_server
 from service.settings import load_settings
@@ -26,11 +25,7 @@ def run(arguments: Namespace) -> int:
     if client is None:
         print("quantrank: no server is running here; start one with `quantrank serve`", file=sys.stderr)
         return 1
-    try:
-        search = client.extend(arguments.search, limits)
-    except ServerError as error:
-        print(f"quantrank: {error}", file=sys.stderr)
-        return 1
+    search = client.extend(arguments.search, limits)
     if arguments.json:
         print_json(search.model_dump(mode="json"))
     else:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from service.client import ServerError
 from service.output import print_json, print_leaderboard
 from service.servers import embedded_server, running_server
 from service.settings import load_settings
@@ -18,26 +16,22 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Prints the leaderboard of a task over all searches of the server."""
     settings = load_settings()
-    try:
-        with ExitStack() as stack:
-            client = running_server(arguments.url, settings)
-            if client is None:  # results outlive the server that made them
-                client = stack.enter_context(embedded_server(settings, workers=0))
-            found = client.leaderboard(
-                arguments.task,
-                recipe=arguments.recipe,
-                bit_widths=",".join(arguments.bit_widths) if arguments.bit_widths else None,
-                search=arguments.search,
-                limit=arguments.limit,
-                block=arguments.block,
-                max_parameters=arguments.max_parameters,
-                max_model_bytes=arguments.max_model_bytes,
-                max_bit_operations=arguments.max_bit_operations,
-                sort=arguments.sort,
-            ).model_dump(mode="json")
-    except ServerError as error:
-        print(f"quantrank: {error}", file=sys.stderr)
-        return 1
+    with ExitStack() as stack:
+        client = running_server(arguments.url, settings)
+        if client is None:  # results outlive the server that made them
+            client = stack.enter_context(embedded_server(settings, workers=0)).client
+        found = client.leaderboard(
+            arguments.task,
+            recipe=arguments.recipe,
+            bit_widths=",".join(arguments.bit_widths) if arguments.bit_widths else None,
+            search=arguments.search,
+            limit=arguments.limit,
+            block=arguments.block,
+            max_parameters=arguments.max_parameters,
+            max_model_bytes=arguments.max_model_bytes,
+            max_bit_operations=arguments.max_bit_operations,
+            sort=arguments.sort,
+        ).model_dump(mode="json")
     if arguments.json:
         print_json(found)
     else:

@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> int:
         settings.for_workers(arguments.threads),
         share,
     )
-    stop_when_told(arguments, driver.stop)  # after Ray has started, which has a handler of its own for one signal
+    stop_when_told(driver.stop)  # after Ray has started, which has a handler of its own for one signal
     driver.run()
     return 0
 

@@ -12,6 +12,7 @@ from qcore import InvalidInput
 from qcore.reproduce import POLICIES, Options, Results, get_experiment
 from qcore.reproduce.experiment import check_options, divergence_notes, recipe_notes
 from qcore.statistics import Interval
+from service.durations import duration
 from service.output import print_json, print_table, progress_bar
 from service.settings import load_settings
 
@@ -100,11 +101,11 @@ class _Shown:
     def start(self, stages: int, stored: int, seconds: float, workers: int) -> None:
         self._stages, self._done = stages, stored
         todo = f"{stages} stages, {stored} of them stored already"
-        print(f"{self._title}: {todo}; about {_duration(seconds)} on {workers} CPU processes", file=sys.stderr)
+        print(f"{self._title}: {todo}; about {duration(seconds)} on {workers} CPU processes", file=sys.stderr)
         self._task = self._bar.add_task("training", total=stages, completed=stored)
 
     def advance(self, share: float, seconds_left: float) -> None:
-        self._left = f"about {_duration(seconds_left)} left"
+        self._left = f"about {duration(seconds_left)} left"
         self._bar.update(self._task, description=f"{share:.0%}, {self._left}")
 
     def trained(self, label: str, result: TrainedStage) -> None:
@@ -113,14 +114,6 @@ class _Shown:
         ended = "diverged" if result.test_accuracy is None else f"{result.test_accuracy:.2f} %"
         if not self._bar.console.is_terminal:
             print(f"{self._done}/{self._stages} {label}: {ended}; {self._left}", file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"
 
 
 def _print(experiment: Experiment, scale: str, report: Report) -> None:

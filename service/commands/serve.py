@@ -16,14 +16,14 @@ import uvicorn
 from qcore import InvalidInput
 from qcore.devices import check_device_name, require_device
 from searcher.api_keys import has_usable_key
+from searcher.identity import identity_of
 from searcher.schema import require_current, upgrade
 from service.access.addresses import is_loopback
 from service.access.bootstrap import admit_bootstrap_key
 from service.app import create_app
-from service.commands.worker import stop_with_parent
 from service.logs import start_logging
 from service.patience import ImpatientProtocol
-from service.settings import load_settings
+from service.settings import load_settings, unusable_home
 from service.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def run(arguments: Namespace) -> int:
         supervisor.start()
 
     app = create_app(settings, database, on_loopback=on_loopback)
+    app.state.identity = identity_of(database)
     config = uvicorn.Config(
         app,
         http=ImpatientProtocol,
@@ -94,8 +95,6 @@ def run(arguments: Namespace) -> int:
     # here: they have to return, and to be heard if they come before it runs.
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: setattr(server, "should_exit", True))
-    if arguments.exit_with is not None:
-        stop_with_parent(arguments.exit_with, lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         server.run([listening])
     finally:
@@ -170,8 +169,11 @@ def _require_key(database: Database, host: str) -> None:
 
 
 def _announce(server_file: Path, url: str) -> None:
-    server_file.parent.mkdir(parents=True, exist_ok=True)
-    server_file.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    try:
+        server_file.parent.mkdir(parents=True, exist_ok=True)
+        server_file.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    except OSError as error:
+        raise unusable_home(server_file.parent, f"{error.strerror}: {server_file}") from None
 
 
 def _withdraw(server_file: Path, url: str) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 MOST_PROCESSES = 256
-_PARENT_CHECK_SECONDS = 1.0
 
 
 def run(arguments: Namespace) -> int:
@@ -46,18 +45,6 @@ def run(arguments: Namespace) -> int:
     else:
         _work(arguments, settings, database)
     return 0
-
-
-def stop_with_parent(parent: int, stop: Callable[[], None]) -> None:
-    """Calls ``stop`` once ``parent``, the process that started this one, is gone; at once if it is gone already."""
-
-    def watch() -> None:
-        pause = threading.Event()
-        while os.getppid() == parent:
-            pause.wait(_PARENT_CHECK_SECONDS)
-        stop()
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def _devices(arguments: Namespace, settings: Settings) -> list[str]:
@@ -85,7 +72,7 @@ def _work(arguments: Namespace, settings: Settings, database: Database) -> None:
         settings.for_workers(arguments.threads),
         worker_id=arguments.id,
     )
-    stop_when_told(arguments, worker.stop)
+    stop_when_told(worker.stop)
     worker.run()
 
 
@@ -93,16 +80,15 @@ def _supervise(arguments: Namespace, devices: list[str], database: Database) -> 
     of_each = [["--device", device, "--threads", str(arguments.threads)] for device in devices]
     supervisor = Supervisor(database, of_each * arguments.concurrency)
     stopping = threading.Event()
-    stop_when_told(arguments, stopping.set)
+    stop_when_told(stopping.set)
     supervisor.start()
     stopping.wait()
     supervisor.stop()
     database.dispose()
 
 
-def stop_when_told(arguments: Namespace, stop: Callable[[], None]) -> None:
-    """Calls ``stop`` at SIGTERM and SIGINT, and with the process that this one is to end with, if there is one."""
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stop())
-    if arguments.exit_with is not None:
-        stop_with_parent(arguments.exit_with, stop)
+def stop_when_told(stop: Callable[[], None]) -> None:
+    """Calls ``stop`` at SIGTERM, SIGINT and SIGHUP."""
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(each, lambda *_: stop())

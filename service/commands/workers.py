@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from service.client import ServerError
 from service.output import print_json, print_table
 from service.servers import embedded_server, running_server
 from service.settings import load_settings
@@ -20,15 +18,11 @@ _NONE = "–"
 def run(arguments: Namespace) -> int:
     """Prints the workers that run, those that are gone, and what data they lack."""
     settings = load_settings()
-    try:
-        with ExitStack() as stack:
-            client = running_server(arguments.url, settings)
-            if client is None:  # workers of a pool need no server on this host
-                client = stack.enter_context(embedded_server(settings, workers=0))
-            found = [each.model_dump(mode="json") for each in client.workers()]
-    except ServerError as error:
-        print(f"quantrank: {error}", file=sys.stderr)
-        return 1
+    with ExitStack() as stack:
+        client = running_server(arguments.url, settings)
+        if client is None:  # workers of a pool need no server on this host
+            client = stack.enter_context(embedded_server(settings, workers=0)).client
+        found = [each.model_dump(mode="json") for each in client.workers()]
     if arguments.json:
         print_json(found)
         return 0

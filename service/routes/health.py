@@ -24,9 +24,9 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def get_health() -> Health:
+async def get_health(request: Request) -> Health:
     """200 while the server answers, whatever its database does: one that does not answer this is to be started anew."""
-    return Health(service="quantrank", version=_RELEASE)
+    return Health(service="quantrank", version=_RELEASE, database=request.app.state.identity)
 
 
 @router.get("/readyz", responses=problem_responses(503))

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path as FilePath
@@ -19,6 +18,7 @@ from searcher.artifacts import StoreFailed
 from searcher.exports import stage_to_export, trained_network
 from service.dependencies import MOST_ID, DatabaseOf, SettingsOf
 from service.lanes import Lane, in_lane
+from service.own_processes import own_command
 
 EXAMPLES, MOST_SECONDS = 200, 120
 
@@ -56,7 +56,7 @@ def _measured(network: bytes, data_root: FilePath) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = FilePath(folder) / "network.safetensors"
         path.write_bytes(network)
-        command = [sys.executable, "-m", "service", "measure", str(path), "--json", "--examples", str(EXAMPLES)]
+        command = own_command("measure", str(path), "--json", "--examples", str(EXAMPLES))
         environment = {**os.environ, "QUANTRANK_DATASETS": str(data_root)}
         try:
             ended = subprocess.run(  # noqa: S603  nothing in it is a user's

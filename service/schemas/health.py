@@ -10,6 +10,9 @@ class Health(BaseModel):
 
     service: str
     version: str
+    database: str | None = Field(
+        None, description="Which database is served: the same for all servers and commands that have it, of no meaning."
+    )
 
 
 class Readiness(BaseModel):

@@ -325,7 +325,7 @@ def test_a_value_that_a_setting_cannot_have_is_refused_under_the_settings_path(p
 def test_numbers_that_are_not_finite_are_refused(path: Path, value: float) -> None:
     error = refusal(*path, value=value)
     assert error.field == ".".join(["recipe", *path])
-    assert error.remedy == "it should be a finite number"
+    assert error.remedy == "give a finite number"
 
 
 @pytest.mark.parametrize(
@@ -351,14 +351,14 @@ def test_of_settings_that_contradict_each_other_one_is_named_with_its_value_and_
 @pytest.mark.parametrize(
     ("path", "value", "remedy"),
     [
-        (("float_part", "batch_size"), 1, "it should be greater than or equal to 2"),
-        (("float_part", "schedule", "optimizer"), "rmsprop", "it should be 'sgd' or 'adam'"),
+        (("float_part", "batch_size"), 1, "give at least 2"),
+        (("float_part", "schedule", "optimizer"), "rmsprop", "give 'sgd' or 'adam'"),
         (
             ("retraining", "quantizers", "first_last_weight_bits"),
             9,
-            "it should be less than or equal to 8 or be 'same'",
+            "give at most 8 or 'same'",
         ),
-        (("float_part", "checkpoint"), {"path": ""}, "it should have at least 1 character"),
+        (("float_part", "checkpoint"), {"path": ""}, "give at least 1 character"),
         (("float_part", "checkpoint"), {}, "add it"),
         (("float_part", "checkpoint"), {"path": "a", "speed": 1}, "leave it out"),
     ],

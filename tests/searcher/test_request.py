@@ -185,19 +185,19 @@ def test_a_request_cannot_be_changed() -> None:
             {"recipe": {"float_part": {"batch_size": True}}},
             "recipe.float_part.batch_size",
             True,
-            "should be a valid integer",
+            "give a whole number",
         ),
         (
             {"recipe": {"float_part": {"batch_size": "64"}}},
             "recipe.float_part.batch_size",
             "64",
-            "should be a valid integer",
+            "give a whole number",
         ),
         (
             {"recipe": {"retraining": {"quantizers": {"shortcut_bits": 1}}}},
             "recipe.retraining.quantizers.shortcut_bits",
             1,
-            "should be greater than or equal to 2",
+            "give at least 2",
         ),
         (
             {"recipe": {"float_part": {"validation_share": 0}}},
@@ -323,7 +323,7 @@ def test_a_number_too_large_to_be_finite_is_refused_under_its_settings_name() ->
     assert not isinstance(overrides, str)
     refused = _refusal(recipe=overrides)
     assert refused.field == "recipe.float_part.schedule.learning_rate"
-    assert refused.remedy == "it should be a finite number"
+    assert refused.remedy == "give a finite number"
 
 
 def test_more_candidates_than_can_be_searched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ def test_a_current_database_is_accepted(database: Database) -> None:
 
 
 def test_a_fresh_database_is_refused_until_it_is_upgraded(fresh: Database) -> None:
-    with pytest.raises(InvalidInput, match="revision none") as refused:
+    with pytest.raises(InvalidInput, match="no tables yet") as refused:
         require_current(fresh)
     assert refused.value.field == "QUANTRANK_DATABASE_URL"
     assert "quantrank db upgrade" in refused.value.remedy
@@ -176,9 +176,25 @@ def test_a_fresh_database_is_refused_until_it_is_upgraded(fresh: Database) -> No
 
 def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
     _set_revision(database, "9999")
-    with pytest.raises(InvalidInput, match="revision 9999") as refused:
-        require_current(database)
-    assert "newer release" in refused.value.remedy
+    for use in (require_current, upgrade):
+        with pytest.raises(
+            InvalidInput, match=r"newer release of quantrank \(revision 9999; this one knows"
+        ) as refused:
+            use(database)
+        assert refused.value.remedy == "install that release, or name another database"
+
+
+@pytest.mark.parametrize("revision", [None, "ae1027a6acf"])
+def test_the_database_of_another_program_is_refused_and_left_as_it_is(fresh: Database, revision: str | None) -> None:
+    with fresh.write() as session:
+        session.execute(text("CREATE TABLE invoices (id INTEGER)"))
+        if revision is not None:
+            session.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+            session.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+    for use in (require_current, upgrade):
+        with pytest.raises(InvalidInput, match="is another program's database"):
+            use(fresh)
+    assert set(inspect(fresh.engine).get_table_names()) <= {"invoices", "alembic_version"}
 
 
 @pytest.mark.parametrize(
@@ -194,7 +210,7 @@ def test_a_database_that_cannot_be_reached_is_refused_without_its_password(url: 
     with pytest.raises(InvalidInput, match="cannot be used") as refused:
         require_current(Database(url))
     assert refused.value.field == "QUANTRANK_DATABASE_URL"
-    assert "start the database" in refused.value.remedy
+    assert ("that its folder is there" if url.startswith("sqlite") else "start the database") in refused.value.remedy
     assert "h1dden" not in str(refused.value)
     assert "\n" not in str(refused.value)
 

@@ -248,7 +248,8 @@ def test_another_program_is_no_server() -> None:
 
 def stream(*events: tuple[int, str]) -> httpx.Response:
     blocks = [f"id: {number}\nevent: {kind}\ndata: {json.dumps({'n': number})}\n\n" for number, kind in events]
-    return httpx.Response(200, text=": ping\n\n" + "".join(blocks))
+    content = ": ping\n\n" + "".join(blocks)
+    return httpx.Response(200, text=content, headers={"content-type": "text/event-stream"})
 
 
 def test_a_stream_that_breaks_goes_on_where_it_broke(client: Client) -> None:
@@ -268,10 +269,58 @@ def test_a_stream_that_breaks_goes_on_where_it_broke(client: Client) -> None:
     assert len(pauses) == 2
 
 
-def test_a_stream_whose_server_stays_away_is_given_up() -> None:
-    client, asked, _ = answering(*[GONE] * 50)
+AWAY = [
+    *(GONE, CUT, httpx.ReadTimeout("nothing came"), stream()),
+    *(httpx.Response(status, text="proxy") for status in (200, 404, 502, 503, 504)),
+    *(problem(status) for status in (429, 500, 502, 503, 504)),
+]
 
-    with pytest.raises(Unreachable, match="does not answer any more"):
-        list(client.events(1))
 
+def test_a_stream_goes_on_however_long_and_in_whatever_way_the_server_is_away(client: Client) -> None:
+    ended = httpx.Response(200, json=client.cancel(client.post_search(BODY).id).model_dump(mode="json"))
+    watching, asked, pauses = answering(
+        stream((3, "a")), *AWAY * 20, stream((7, "search_cancelled")), *[problem(503)] * 9, GONE, ended
+    )
+    told: list[str] = []
+
+    found = list(watching.events(1, while_away=lambda _, reason: told.append(reason)))
+
+    assert [event.id for event in found] == [3, 7]
+    assert {each.headers.get("last-event-id") for each in asked[1 : 20 * len(AWAY) + 2]} == {"3"}
+    assert max(pauses) == 5
+    assert len(told) >= 20 * len(AWAY)
+    assert any("connection refused" in reason for reason in told)
+
+
+def test_a_stream_pauses_as_long_as_the_server_asks() -> None:
+    watching, _, pauses = answering(
+        problem(503, {"Retry-After": "20"}), problem(503, {"Retry-After": "3600"}), problem(404)
+    )
+    with pytest.raises(NotFound):
+        list(watching.events(1))
+    assert pauses == [20, 60]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 422])
+def test_a_stream_that_is_refused_ends_at_once(status: int) -> None:
+    watching, asked, _ = answering(GONE, problem(status))
+    with pytest.raises(Refused):
+        list(watching.events(1))
+    assert len(asked) == 2
+
+
+def test_who_watches_may_give_up() -> None:
+    watching, asked, _ = answering(*[GONE] * 50)
+
+    def give_up(seconds: float, reason: str) -> None:
+        if len(asked) == 3:
+            raise ServerError(reason)
+
+    with pytest.raises(ServerError, match="connection refused"):
+        list(watching.events(1, while_away=give_up))
+
+
+def test_a_call_is_made_until_it_is_answered() -> None:
+    patient, asked, _ = answering(*[GONE] * 9, problem(503), httpx.Response(200, json={"tasks": []}))
+    assert patient.patiently(patient.tasks) == []
     assert len(asked) == 11

@@ -53,5 +53,6 @@ def test_workers_of_one_command_divide_the_processes_that_decode_images(
     assert main(["db", "upgrade"]) == 0
     for command in started:
         arguments: Any = command[command.index("service") + 1 :]
+        del arguments[1:3]  # with whom it is to end
         assert main(arguments) == 0
     assert found == [expected] * workers

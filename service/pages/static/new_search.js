@@ -92,11 +92,18 @@ async function problemsOf(response) {
   return [{ field: "request", value: null, problem: problem.detail ?? `was answered with ${response.status}`, remedy: "try again" }];
 }
 
+/* As service/durations.py. */
 function inWords(hours) {
-  const seconds = hours * 3600;
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return hours < 48 ? `${hours.toFixed(1)} h` : `${(hours / 24).toFixed(1)} days`;
+  const parts = [];
+  let left = Math.round(hours * 3600);
+  if (left < 1) return "< 1 s";
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) {
+    const amount = Math.floor(left / size);
+    left %= size;
+    if (amount) parts.push(`${amount} ${unit}`);
+    else if (parts.length) break;
+  }
+  return parts.slice(0, 2).join(" ");
 }
 
 function element(tag, text, className = "") {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,30 @@ def _as_page(handler: Callable[[Request, Exception], Any]) -> Callable[[Request,
     return shown
 
 
+_IN_PAGES = (
+    (r"GET /searches lists", "the list of searches shows"),
+    (r"GET /searches/\{?\w+\}?/candidates lists a search's", "the page of a search leads to its own"),
+    (r"GET /leaderboard lists", "the leaderboard shows"),
+    (r"GET /tasks lists", "the form for a new search shows"),
+    (r"GET /evaluations/(\d+) shows", r"the page of evaluation \1 shows"),
+    (r"POST /searches/\d+/cancel first", "cancel it on its page first"),
+    (r"\b(?:GET|POST|PUT|PATCH|DELETE) (/\S+)", r"the address \1"),
+)
+
+
+def for_people(detail: str) -> str:
+    """What a problem says of requests, in terms of pages.
+
+    >>> for_people("search 99 does not exist; GET /searches lists those that do")
+    'search 99 does not exist; the list of searches shows those that do'
+    """
+    for request, page in _IN_PAGES:
+        detail = re.sub(request, page, detail)
+    return detail
+
+
 def error_page(request: Request, status: int, title: str, detail: str) -> Response:
     """A page that says what is wrong and where to go from there."""
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         title = "This address cannot be used as it is"
-    return render(request, "error.html", status=status, code=status, title=title, detail=detail)
+    return render(request, "error.html", status=status, code=status, title=title, detail=for_people(detail))

@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
 from qcore.recipe import in_words
+from service import durations
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -83,22 +84,7 @@ def file_size(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """
-    >>> duration(0.4), duration(75), duration(7 * 3600 + 120), duration(3 * 86400)
-    ('< 1 s', '1 min 15 s', '7 h 2 min', '3 d')
-    """
-    if seconds is None:
-        return NOTHING
-    if seconds < 1:
-        return "< 1 s"
-    parts, left = [], round(seconds)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, size)
-        if amount:
-            parts.append(f"{amount} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])
+    return NOTHING if seconds is None else durations.duration(seconds)
 
 
 def moment(value: datetime | None) -> str:

@@ -1,0 +1,103 @@
+"""Commands as real processes, in a folder whose modules must not be run, and all that they start."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+QUANTRANK = str(Path(sys.executable).parent / "quantrank")
+HOSTILE = (
+    "service",
+    "qcore/__init__",
+    "searcher/__init__",
+    "torch",
+    "numpy",
+    "json",
+    "sqlite3",
+    "socket",
+    "pickle",
+    "ray",
+)
+_TOKEN = "QR_TEST_TOKEN"
+
+
+def hostile_folder(folder: Path) -> Path:
+    """Makes modules there which note that they were run, see ``ran``, and end the process."""
+    for name in HOSTILE:
+        path = folder / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"import os\nopen({str(folder / 'ran')!r}, 'a').write(__name__ + ' ')\nos._exit(3)\n")
+    return folder
+
+
+def ran(folder: Path) -> str:
+    """Names of the modules of a hostile folder that were run."""
+    marker = folder / "ran"
+    return marker.read_text() if marker.exists() else ""
+
+
+class Started:
+    """A command with its descendants, which are known by what they have inherited."""
+
+    def __init__(self, process: subprocess.Popen[str], token: str) -> None:
+        self.process, self._token = process, f"{_TOKEN}={token}".encode()
+
+    def processes(self) -> list[int]:
+        """Of the command and its descendants, those that are alive."""
+        found = []
+        for each in Path("/proc").iterdir():
+            try:
+                if each.name.isdigit() and self._token in (each / "environ").read_bytes().split(b"\0"):
+                    found.append(int(each.name))
+            except OSError:
+                continue  # gone meanwhile
+        return found
+
+    def count(self, words: str, library: str = "") -> int:
+        """How many of them have the words in their command line, and have loaded the library."""
+        return sum(
+            words in _read(each, "cmdline").replace("\0", " ") and library in _read(each, "maps")
+            for each in self.processes()
+        )
+
+
+@contextmanager
+def started(arguments: list[str], environment: dict[str, str], folder: Path) -> Iterator[Started]:
+    """A quantrank command run in a folder; nothing of it is left after the block."""
+    token = secrets.token_hex(8)
+    with (folder / "told").open("w") as told:
+        process = subprocess.Popen(
+            [QUANTRANK, *arguments],
+            env={**environment, _TOKEN: token},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+        )
+    command = Started(process, token)
+    try:
+        yield command
+    finally:
+        for each in command.processes():
+            os.kill(each, 9)
+        process.wait(60)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.05)
+
+
+def _read(process: int, file: str) -> str:
+    try:
+        return Path(f"/proc/{process}/{file}").read_text()
+    except OSError:
+        return ""
