@@ -47,6 +47,7 @@ RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
 # Which every result says that this image trains: `git describe --always --dirty --abbrev=12`.
 ARG REVISION=
 ENV QUANTRANK_REVISION=${REVISION} \
+    PYTHONSAFEPATH=1 \
     QUANTRANK_HOME=/data/home \
     QUANTRANK_ARTIFACTS=/data/artifacts \
     QUANTRANK_DATASETS=/data/datasets

@@ -57,7 +57,7 @@ def wanted(error: Mapping[str, Any]) -> str:
     if kind in ("value_error", "assertion_error"):
         return f"another: {about.get('error', error['msg'])}"
     found = _WANTED.get(kind) or _WANTED.get(kind.split("_")[0])
-    return found or str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return found or str(error["msg"]).removeprefix("Input should be ").replace("a valid ", "a ")
 
 
 def fault(error: Mapping[str, Any]) -> str:

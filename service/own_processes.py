@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def ending_at_signals() -> Iterator[None]:
     A second signal ends the process at once. A command that has handlers of its own sets them in the block. Signals
     that the process was started to ignore, as by nohup, stay ignored.
     """
-    taken = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    ours = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    taken = [each for each in ours if signal.getsignal(each) is signal.SIG_DFL]
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in taken:

@@ -43,11 +43,11 @@ class OwnServer:
     _process: subprocess.Popen[str]
     _log: _Log
 
-    def check(self) -> None:
-        """Raises NotRunning, with the reason, if the server has ended."""
+    def check(self, remedy: str) -> None:
+        """Raises NotRunning, with the reason and the remedy, if the server has ended."""
         status = self._process.poll()
         if status is not None:
-            raise NotRunning(f"the server of this command has ended ({_in_words(status, self._log)})", 1)
+            raise NotRunning(f"the server of this command has ended ({_in_words(status, self._log)}). {remedy}", 1)
 
 
 def running_server(url: str | None, settings: Settings) -> Client | None:
@@ -160,8 +160,8 @@ def _message(line: str) -> str:
 
 def _in_words(status: int, log: _Log) -> str:
     ended = f"killed by signal {-status}" if status < 0 else f"status {status}"
-    reason = log.last_error()
-    return f"{ended}; {log.path} is empty" if reason is None else reason if status == 2 else f"{ended}: {reason}"
+    reason = None if status < 0 else log.last_error()  # it had no time to say anything
+    return ended if reason is None else reason if status == 2 else f"{ended}: {reason}"
 
 
 def _stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

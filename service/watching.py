@@ -74,7 +74,7 @@ class _Away:
 
     def __call__(self, seconds: float, reason: str) -> None:
         if self._own is not None:
-            self._own.check()
+            self._own.check(f"The search goes on with the next server: {self._again}")
         if seconds >= _SILENCE_SECONDS and not self._told:
             self._told = True
             _tell(

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -60,6 +61,7 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
 
     Raises:
         DataMissing: when the task's data set is not below ``data_root``.
+        OSError: when nothing can be written to ``folder``; before anything is estimated.
         InvalidInput: when the plan's scale is none to train at; before anything is estimated.
     """
     plan = _resolved(plan, data_root)
@@ -69,7 +71,6 @@ def run(plan: Plan, folder: Path, data_root: Path, workers: int, progress: Progr
     if queue.waiting:
         plan.task.check(data_root)
         _check_checkpoints(plan, data_root)
-        folder.mkdir(parents=True, exist_ok=True)
         tracker = _Tracker(queue, progress)
         if workers == 1:
             _run_here(queue, folder, data_root, tracker)
@@ -94,6 +95,10 @@ class _Queue:
         self.waiting = {key: stage for key, stage in self.stages.items() if key not in self.trained}
         if self.waiting and not plan.trains:  # before networks are timed for an estimate that nobody needs
             raise InvalidInput("scale", plan.scale, f"is none to train on {plan.task.name} at", "use --scale paper")
+        if self.waiting:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):  # fails now where nothing could be stored in the end
+                pass
         self.cost = {key: stage_seconds(stage) for key, stage in self.waiting.items()}
 
     def take(self) -> Stage | None:

@@ -14,11 +14,11 @@ from fastapi import FastAPI
 
 
 @contextmanager
-def serving(app: FastAPI, **options: Any) -> Iterator[str]:
+def serving(app: FastAPI, port: int = 0, **options: Any) -> Iterator[str]:
     """The URL of a server that runs as long as the block. ``options`` are Uvicorn's."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", 0))
+    listening.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, **options))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     listening.listen()  # connections wait for the server to start

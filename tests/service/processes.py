@@ -61,10 +61,10 @@ class Started:
 
     def count(self, words: str, library: str = "") -> int:
         """How many of them have the words in their command line, and have loaded the library."""
-        return sum(
-            words in _read(each, "cmdline").replace("\0", " ") and library in _read(each, "maps")
-            for each in self.processes()
-        )
+        return sum(library in _read(each, "maps") for each in self.processes_of(words))
+
+    def processes_of(self, words: str) -> list[int]:
+        return [each for each in self.processes() if words in _read(each, "cmdline").replace("\0", " ")]
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from service.servers import running_server
 from service.settings import Settings, load_settings
 from tests.service.processes import QUANTRANK
 
+REPRODUCE = ["reproduce", "figure-3", "--scale", "smoke", "--workers", "1"]
 COMMANDS = [
     ["serve", "--port", "0", "--workers", "0"],
     ["search", "--task", "digits", "--parameter-budget", "9000"],
@@ -177,7 +178,7 @@ def can_mount(tmp_path: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, ["reproduce", "figure-3", "--scale", "smoke"]], ids=" ".join)
+@pytest.mark.parametrize("command", [*COMMANDS, REPRODUCE], ids=" ".join)
 @pytest.mark.parametrize("present", [True, False])
 def test_every_command_says_of_a_read_only_home_that_it_is(
     capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path, command: list[str], present: bool
@@ -206,7 +207,7 @@ def test_a_part_of_a_home_that_cannot_be_written_is_named(
         place.mkdir()
     elif not place.exists():
         place.write_bytes(b"")
-    command = {"server.json": COMMANDS[0], "reproduce": ["reproduce", "figure-3", "--scale", "smoke", "--workers", "1"]}
+    command = {"server.json": COMMANDS[0], "reproduce": REPRODUCE}
     with read_only(place):
         told = refused(capsys, command.get(part, ["leaderboard", "--task", "digits"]))
     assert told.startswith(f"quantrank: QUANTRANK_HOME: '{home}' is no folder that this user can write (")

@@ -17,8 +17,9 @@ from searcher.database import Database
 from searcher.request import SearchRequest
 from searcher.worker_settings import WorkerSettings
 from service.access.roles import Role
+from service import durations
 from service.app import create_app
-from service.routes.pages import rendering
+from service.routes.pages import errors, rendering
 from service.settings import Settings
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -46,7 +47,7 @@ def test_who_asks_for_a_page_is_told_on_a_page_what_is_wrong(client: TestClient,
     assert (page.status_code, document.status_code) == (404, 404)
     assert page.headers["content-type"].startswith("text/html")
     assert document.headers["content-type"] == "application/problem+json"
-    assert document.json()["detail"] in page.text
+    assert errors.for_people(document.json()["detail"]) in page.text
     assert '<a href="/">Go to the searches</a>' in page.text
 
 
@@ -103,9 +104,9 @@ def test_searches_are_listed_by_task_and_status_and_links_keep_both(client: Test
 
 
 def test_numbers_are_written_as_their_examples_say() -> None:
-    found = doctest.testmod(rendering)
-
-    assert (found.failed, found.attempted) == (0, 5)
+    for module, examples in ((rendering, 4), (durations, 1), (errors, 1)):
+        found = doctest.testmod(module)
+        assert (found.failed, found.attempted) == (0, examples)
 
 
 def test_the_form_of_a_new_search_offers_what_suits_the_task(client: TestClient) -> None:
