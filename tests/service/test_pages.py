@@ -16,8 +16,8 @@ from searcher.artifacts import Artifacts
 from searcher.database import Database
 from searcher.request import SearchRequest
 from searcher.worker_settings import WorkerSettings
-from service.access.roles import Role
 from service import durations
+from service.access.roles import Role
 from service.app import create_app
 from service.routes.pages import errors, rendering
 from service.settings import Settings
