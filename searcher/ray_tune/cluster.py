@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qcore import InvalidInput
+from searcher.ray_tune.leftovers import end_with_this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,6 +65,7 @@ def connect(address: str, database: Database) -> None:
     options: dict[str, Any] = {"logging_level": logging.WARNING}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE_BYTES}
+        end_with_this_process()
     try:
         # Ray puts the folder that this is called in on the path of modules of every process of the cluster.
         with chdir(sysconfig.get_path("purelib")):

@@ -51,6 +51,8 @@ def run(arguments: Namespace) -> int:
     else:  # searches may be posted for what other hosts have
         check_device_name(settings.device, arguments.threads)
     database = settings.open_database()
+    if arguments.exit_with is None and settings.server_file.exists() and not os.access(settings.server_file, os.W_OK):
+        raise unusable_home(settings.home, f"{settings.server_file.name} in it cannot be written")
     if database.embedded:
         upgrade(database)
     else:
@@ -169,11 +171,8 @@ def _require_key(database: Database, host: str) -> None:
 
 
 def _announce(server_file: Path, url: str) -> None:
-    try:
-        server_file.parent.mkdir(parents=True, exist_ok=True)
-        server_file.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    except OSError as error:
-        raise unusable_home(server_file.parent, f"{error.strerror}: {server_file}") from None
+    server_file.parent.mkdir(parents=True, exist_ok=True)
+    server_file.write_text(json.dumps({"url": url, "pid": os.getpid()}))
 
 
 def _withdraw(server_file: Path, url: str) -> None:

@@ -17,7 +17,7 @@ from tests.service.processes import QUANTRANK, Started, hostile_folder, ran, sta
 LONG = '{"float_part": {"schedule": {"epochs": 1000}}}'
 SEARCH = ["search", "--task", "digits", "--parameter-budget", "9000", "--blocks", "basic", "--depths", "8,14"]
 PACKING = ["packing", "basic-L8-D4", "--task", "digits", "--seconds", "600"]
-REPRODUCE = ["reproduce", "figure-8", "--scale", "cpu", "--workers", "2"]
+REPRODUCE = ["reproduce", "figure-3", "--scale", "smoke", "--workers", "2"]
 
 
 @pytest.fixture
