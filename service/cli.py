@@ -17,7 +17,8 @@ ARCHITECTURES_HELP = "comma-separated names or aliases, in place of blocks, dept
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit status: 0, 1 for a failure, 2 for unusable input."""
-    leave_current_folder_out()
+    if arguments is None:  # this process is the command's
+        leave_current_folder_out()
     parsed = _parsed(arguments)
     with ending_at_signals():
         return _run(parsed)

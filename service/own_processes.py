@@ -76,4 +76,5 @@ def ending_at_signals() -> Iterator[None]:
         yield
     finally:
         for each in taken:
-            signal.signal(each, signal.SIG_DFL)
+            if signal.getsignal(each) is end:
+                signal.signal(each, signal.SIG_DFL)

@@ -110,6 +110,14 @@ def test_a_search_on_ray_leaves_nothing_of_ray_behind(
 
 
 @pytest.mark.slow
+def test_what_a_killed_driver_has_started_of_ray_ends_soon(environment: dict[str, str], folder: Path) -> None:
+    """Ray's agents would go on for more than a minute."""
+    subprocess.run([QUANTRANK, "db", "upgrade"], env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    with started(["ray"], environment, folder) as command:
+        check_ended(command, folder, signal.SIGKILL, lambda command: command.count("ray::DashboardAgent") == 1, 45)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
 def test_processes_that_decode_images_end_with_the_command(
     environment: dict[str, str], folder: Path, by: signal.Signals
