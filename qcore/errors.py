@@ -33,5 +33,9 @@ class InvalidInput(ValueError):  # noqa: N818  a word of the glossary, as users 
         return in_a_line(self.field, self.value, self.problem, self.remedy)
 
 
+class NotHere(InvalidInput):
+    """This machine lacks what computing takes; another may have it, and this one later."""
+
+
 class DataMissing(InvalidInput):
     """The files of a task's data set are not under the data root, or are not the published ones."""

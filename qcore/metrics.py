@@ -11,6 +11,8 @@ from qcore.data import evaluation_batches
 from qcore.tasks.task import IGNORED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qcore.data import AnySplit, Data
 
 
@@ -31,11 +33,15 @@ def cross_entropy(logits: Tensor, labels: Tensor, counted: Tensor | None = None)
 
 
 @torch.no_grad()
-def measure(network: nn.Module, data: Data, split: AnySplit) -> float:
-    """A task's metric of a network, in evaluation mode, on a split: percent; the device is read once, at the end."""
+def measure(network: nn.Module, data: Data, split: AnySplit, before_batch: Callable[[], None] = lambda: None) -> float:
+    """A task's metric of a network, in evaluation mode, on a split: percent; the device is read once, at the end.
+
+    ``before_batch`` is called before every batch; it may raise to give up.
+    """
     network.eval()
     counts: Tensor | None = None
     for x, labels in evaluation_batches(data, split):
+        before_batch()
         logits = network(x)
         batch = _confusion(logits, labels) if data.metric == "mIOU" else (logits.argmax(1) == labels).sum()
         counts = batch if counts is None else counts + batch

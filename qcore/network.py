@@ -134,15 +134,20 @@ class Network(nn.Module):
             if isinstance(module, ActivationQuantizer):
                 yield name, module
 
-    def refresh_steps(self) -> None:
-        """Sets every step size that is not learned to the L2-optimal one of the weights as they are now."""
+    def refresh_steps(self, before_each: Callable[[], None] = lambda: None) -> None:
+        """Sets every step size that is not learned to the L2-optimal one of the weights as they are now.
+
+        ``before_each`` is called before each layer's search for it; it may raise to give up.
+        """
         for _, module in self.weight_layers():
+            before_each()
             if module.weight_quantizer is not None and not module.weight_quantizer.learned:
                 module.weight_quantizer.refresh(module.weight)
 
-    def start_steps(self) -> None:
-        """Sets the step sizes of weights that retraining begins with."""
+    def start_steps(self, before_each: Callable[[], None] = lambda: None) -> None:
+        """Sets the step sizes of weights that retraining begins with; ``before_each`` as for ``refresh_steps``."""
         for _, module in self.weight_layers():
+            before_each()
             if module.weight_quantizer is not None:
                 module.weight_quantizer.start(module.weight)
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcore.errors import InvalidInput
+from qcore.errors import InvalidInput, NotHere
 
 if TYPE_CHECKING:
     from qcore.recipe import Path as TrainingPath
@@ -57,7 +57,7 @@ def check_path(path: TrainingPath, device: str) -> None:
     if path == "fused" and device != "cpu":
         raise InvalidInput(field, path, f"is for CPUs, not for {device}", "use compiled, plain or auto")
     if path in ("fused", "compiled") and device == "cpu" and not has_kernels():
-        raise InvalidInput(field, path, "needs Linux and a C++ compiler", "install g++ or set CXX, or use plain")
+        raise NotHere(field, path, "needs Linux and a C++ compiler", "install g++ or set CXX, or use plain")
 
 
 def compiler() -> str | None:

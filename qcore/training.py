@@ -79,7 +79,7 @@ class StageResult:
 
 
 class Interrupted(Exception):  # noqa: N818  not an error: the run was asked to stop
-    """Training was asked to stop and its checkpoint is written."""
+    """Training was asked to stop. The checkpoint of the last whole epoch is there; what came after it is lost."""
 
 
 def train_stage(
@@ -90,6 +90,7 @@ def train_stage(
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[CurvePoint], None] = lambda _: None,
     keep_going: Callable[[], bool] = lambda: True,
+    check: Callable[[], None] = lambda: None,
     device: torch.device | None = None,
 ) -> StageResult:
     """Trains a stage to its end.
@@ -106,6 +107,8 @@ def train_stage(
         checkpoint: written after every epoch and resumed from if it is there; one that is damaged starts afresh.
         on_epoch: called after each epoch, before its checkpoint is written; may raise to abandon the run.
         keep_going: asked after each checkpoint.
+        check: called before every step, every batch that is evaluated and every search for a step size, and so to cost
+            nothing; may raise to abandon the run, Interrupted for one: the last checkpoint remains.
         device: where to train; the CPU if not given.
 
     Raises:
@@ -116,7 +119,7 @@ def train_stage(
     device = device or torch.device("cpu")
     key = stage.key
     stage = replace(stage, recipe=resolve_numerics(stage.recipe, stage.task, str(device)))
-    network = _initial_network(stage, data, start_state).to(device)
+    network = _initial_network(stage, data, start_state, check).to(device)
     network.fuse(kernels_of(stage.recipe.float_part.path))
     optimizer = _optimizer(network, stage)
     curve, seconds, parts = _resume(checkpoint, key, network, optimizer)
@@ -125,7 +128,7 @@ def train_stage(
     while len(curve) < stage.epochs and not broken:
         started = time.perf_counter()
         before = {name: tensor.clone() for name, tensor in training_state(network, optimizer).items()}
-        point, parts = _train_epoch_in_memory(len(curve), stage, network, optimizer, data, parts, before)
+        point, parts = _train_epoch_in_memory(len(curve), stage, network, optimizer, data, parts, before, check)
         seconds += time.perf_counter() - started
         on_epoch(point)
         curve.append(point)
@@ -142,17 +145,17 @@ def train_stage(
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     if broken:
         restore(before, network, optimizer)
-        divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data, parts)
+        divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data, parts, check)
         return StageResult("diverged", None, None, tuple(curve), seconds, state, divergence, parts)
     if curve:
         validation_accuracy = curve[-1].validation_accuracy
     else:
-        validation_accuracy = measure(network, data, data.validation) if len(data.validation) else None
-    test_accuracy = measure(network, data, data.test)
+        validation_accuracy = measure(network, data, data.validation, check) if len(data.validation) else None
+    test_accuracy = measure(network, data, data.test, check)
     return StageResult("done", validation_accuracy, test_accuracy, tuple(curve), seconds, state, accumulation=parts)
 
 
-def _initial_network(stage: Stage, data: Data, start_state: State | None) -> Network:
+def _initial_network(stage: Stage, data: Data, start_state: State | None, check: Callable[[], None]) -> Network:
     quantizers = stage.recipe.retraining.quantizers
     network = Network(stage.architecture.layers(stage.task), stage.bit_widths, quantizers)
     if stage.bit_widths.is_float:
@@ -165,9 +168,10 @@ def _initial_network(stage: Stage, data: Data, start_state: State | None) -> Net
         return network
     own = {"step", "clipping_value"}
     assert all(name.rsplit(".", 1)[1] in own for name in missing), missing
-    network.start_steps()
+    network.start_steps(check)
     if stage.bit_widths.activation is not None:
         batch, _ = next(training_batches(data, stage.recipe.float_part, generator_for(stage.seed, "calibration")))
+        check()
         network.to(batch.device).calibrate(batch, quantizers.clipped_share)
         if quantizers.initial_clipping_value is not None:
             network.set_clipping_values(quantizers.initial_clipping_value)
@@ -215,12 +219,13 @@ def _train_epoch_in_memory(
     data: Data,
     parts: int,
     before: State,
+    check: Callable[[], None],
 ) -> tuple[CurvePoint, int]:
     """Trains one epoch, from the state ``before``, in as few parts a batch as memory allows; says how many."""
     most = min(MOST_PARTS, max(1, stage.recipe.float_part.batch_size // 2))  # one example alone has no variance
     while True:
         try:
-            return _train_epoch(epoch, stage, network, optimizer, data, parts), parts
+            return _train_epoch(epoch, stage, network, optimizer, data, parts, check), parts
         except (RuntimeError, MemoryError) as error:
             if 2 * parts > most or not is_out_of_memory(error):
                 raise
@@ -234,44 +239,63 @@ def _train_epoch_in_memory(
 
 
 def _train_epoch(
-    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data, parts: int
+    epoch: int,
+    stage: Stage,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    parts: int,
+    check: Callable[[], None],
 ) -> CurvePoint:
     steps = steps_per_epoch(data, stage.recipe.float_part, _schedule(stage).epoch_share)
     loss_sum = torch.zeros((), device=data.device)
-    for _, loss in _steps(epoch, stage, network, optimizer, data, parts):
+    for _, loss in _steps(epoch, stage, network, optimizer, data, parts, check):
         loss_sum += loss
-    validation_accuracy = measure(network, data, data.validation) if len(data.validation) else None
+    validation_accuracy = measure(network, data, data.validation, check) if len(data.validation) else None
     return CurvePoint(epoch + 1, float(loss_sum) / steps, validation_accuracy, _rate(stage, epoch * steps, steps))
 
 
 def _where_it_broke(
-    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data, parts: int
+    epoch: int,
+    stage: Stage,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    parts: int,
+    check: Callable[[], None],
 ) -> Divergence | None:
     with Watch(network) as watch:
-        for step, loss in _steps(epoch, stage, network, optimizer, data, parts):
+        for step, loss in _steps(epoch, stage, network, optimizer, data, parts, check):
             if broken := watch.first_broken(step, loss):
                 return broken
     return None
 
 
 def _steps(
-    epoch: int, stage: Stage, network: Network, optimizer: torch.optim.Optimizer, data: Data, parts: int
+    epoch: int,
+    stage: Stage,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    parts: int,
+    check: Callable[[], None],
 ) -> Iterator[tuple[int, Tensor]]:
     """Trains one epoch; yields each optimizer step's number, counted over the stage, and its loss, after its update."""
     network.train()
     recipe, retraining = stage.recipe.float_part, stage.recipe.retraining
     quantizers = retraining.quantizers
     if quantizers.step_refresh == "epoch":
-        network.refresh_steps()
+        network.refresh_steps(check)
     share = _schedule(stage).epoch_share
     steps = steps_per_epoch(data, recipe, share)
     generator = generator_for(stage.seed, stage.bit_widths, epoch)
     for index, (x, labels) in enumerate(training_batches(data, recipe, generator, share)):
+        check()
         step = epoch * steps + index
         for group in optimizer.param_groups:
             group["lr"] = _rate(stage, step, steps)
         if quantizers.step_refresh == "step":
-            network.refresh_steps()
+            network.refresh_steps(check)
         optimizer.zero_grad(set_to_none=True)
         task_loss = _accumulate_gradients(stage, network, x, labels, parts)
         if not stage.bit_widths.is_float:

@@ -141,6 +141,20 @@ class Artifacts:
                 return None
             return content
 
+    def prove(self, content: bytes) -> None:
+        """Writes something where networks are, reads it back and removes it.
+
+        Raises:
+            StoreFailed: when one of them fails, or what is read is not what was written.
+        """
+        name = f"{NETWORKS}/{hashlib.sha256(content).hexdigest()}.proof"
+        self.write(name, content)
+        read = self.read(name)
+        self.remove(name)
+        if read != content:
+            with self._answering("read"):
+                raise OSError("what was written is not what is read")
+
     def write(self, name: str, content: bytes) -> None:
         """Replaces a file.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from qcore.starting_network import starting_network
 from qcore.training import CurvePoint, Interrupted, StageResult, State, train_stage
 from qcore.training_memory import peak_bytes
 from searcher import results
-from searcher.artifacts import NetworkUnusable
+from searcher.artifacts import NetworkUnusable, StoreFailed
 from searcher.log_context import is_for
 
 if TYPE_CHECKING:
@@ -33,13 +35,22 @@ __all__ = ["Executor", "Interrupted"]
 
 log = logging.getLogger(__name__)
 
+_PAUSE, _LOOK_SECONDS = threading.Event(), 0.1
 _NEVER_TRAINED = StageResult("diverged", None, None, (), 0.0, {})
 
 
 class Executor:
     """Runs evaluations on one device; keeps the last data set from one to the next."""
 
-    def __init__(self, database: Database, settings: WorkerSettings, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: WorkerSettings,
+        stopping: Callable[[], bool],
+        note_problem: Callable[[str | None], None] = lambda _: None,
+    ) -> None:
+        """``stopping`` is asked before every step; ``note_problem`` hears why it cannot go on, and None when it can."""
+        self._note_problem = note_problem
         self._device = prepare_device(settings.device, settings.threads)
         self._database, self._settings, self._stopping = database, settings, stopping
         self._data: tuple[object, Data] | None = None
@@ -49,7 +60,8 @@ class Executor:
 
         Raises:
             LeaseLost: when the lease is not held any more.
-            Interrupted: when the worker stops; the checkpoint is written.
+            Interrupted: when the worker stops; the checkpoint of the last whole epoch is there.
+            StoreFailed: when the store does not take a network for long.
         """
         with self._database.write() as session:
             is_for(searches=results.start_evaluation(session, lease))
@@ -71,11 +83,12 @@ class Executor:
 
         digest = None
         if plan.bit_widths.is_float:
-            result, digest = self._train(plan, starting_network(plan, self._settings.data_root), record)
+            start_state = starting_network(plan, self._settings.data_root)
+            result, digest = self._train(plan, start_state, record, check_lease)
         elif stage.of_float.status == "diverged":
             result = _NEVER_TRAINED
         else:
-            result, digest = self._train(plan, self._float_state(lease, stage, check_lease), record)
+            result, digest = self._train(plan, self._float_state(lease, stage, check_lease), record, check_lease)
         with self._database.write() as session:
             results.accept_stage(
                 session,
@@ -94,20 +107,53 @@ class Executor:
         return following
 
     def _train(
-        self, plan: Stage, start_state: State | None, on_epoch: Callable[[CurvePoint], None]
+        self,
+        plan: Stage,
+        start_state: State | None,
+        on_epoch: Callable[[CurvePoint], None],
+        check_lease: Callable[[], None],
     ) -> tuple[StageResult, str]:
         """Trains a stage from its checkpoint on, and stores its network, which a result implies; with its digest."""
         artifacts = self._settings.artifacts
+
+        def check() -> None:
+            check_lease()
+            if self._stopping():
+                raise Interrupted(plan.label)
+
         result = train_stage(
             plan,
             self._data_for(plan),
             start_state=start_state,
             checkpoint=artifacts.checkpoint(plan.key),
             on_epoch=on_epoch,
-            keep_going=lambda: not self._stopping(),
+            check=check,
             device=self._device,
         )
-        return result, artifacts.write_network(to_safetensors(NetworkDescription.of_stage(plan), result.state))
+        content = to_safetensors(NetworkDescription.of_stage(plan), result.state)
+        return result, self._store(content, result.train_seconds, check)
+
+    def _store(self, content: bytes, train_seconds: float, check: Callable[[], None]) -> str:
+        """Stores a trained network and returns its digest; a store that does not take it is tried again and again."""
+        last = time.monotonic() + max(self._settings.store_patience_seconds, train_seconds)
+        pause, failed = self._settings.first_proof_pause_seconds, False
+        while True:
+            try:
+                digest = self._settings.artifacts.write_network(content)
+            except StoreFailed as error:
+                if time.monotonic() >= last:
+                    raise
+                failed = True
+                self._note_problem(str(error))
+            else:
+                if failed:
+                    self._note_problem(None)
+                return digest
+            next_try = time.monotonic() + pause
+            pause = min(2 * pause, self._settings.longest_proof_pause_seconds)
+            while time.monotonic() < next_try:
+                check()
+                _PAUSE.wait(_LOOK_SECONDS)
 
     def _float_state(self, lease: Lease, stage: StageToTrain, check_lease: Callable[[], None]) -> State:
         """The float stage's network; trained again, without a second result, if it is gone or damaged."""
@@ -121,7 +167,7 @@ class Executor:
             return saved[0]
         log.warning("%s: training its network again", plan.label)
         start_state = starting_network(plan, self._settings.data_root)
-        result, digest = self._train(plan, start_state, lambda _: check_lease())
+        result, digest = self._train(plan, start_state, lambda _: None, check_lease)
         with self._database.write() as session:
             results.replace_network(session, lease, stage.of_float.id, digest)
         artifacts.checkpoint(plan.key).remove()

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, case, func, select, update
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
@@ -18,12 +18,12 @@ from searcher.events import emit, lock_searches_that_want, searches_that_want
 from searcher.searches import searches_of_evaluation, settle
 from searcher.serving_order import MOST_ATTEMPTS, in_order, is_free, note_served, queue
 from searcher.tables import Evaluation, Search
-from searcher.workers import lacks_data
+from searcher.workers import is_anothers_to_try, lacks_data
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sqlalchemy import Select
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
     from searcher.serving_order import Placed
@@ -59,8 +59,14 @@ def claim_evaluation(session: Session, evaluation_id: int, worker_id: str, secon
         is_free(),
         Evaluation.numerics_version == NUMERICS_VERSION,
         ~lacks_data(worker_id, Evaluation),
+        ~is_anothers_to_try(worker_id),
     )
     return _take(session, query, worker_id, seconds)
+
+
+def is_claimable(session: Session, evaluation_id: int) -> bool:
+    """Whether an evaluation waits for somebody to take it."""
+    return session.scalars(select(Evaluation.id).where(Evaluation.id == evaluation_id, is_free())).first() is not None
 
 
 def claimable(
@@ -117,6 +123,10 @@ def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float)
     return Lease(claimed, token)
 
 
+def _is_lost() -> ColumnElement[bool]:
+    return and_(Evaluation.is_abandoned(), Evaluation.fruitless_attempts >= MOST_ATTEMPTS)
+
+
 def renew(session: Session, lease: Lease, seconds: float) -> None:
     """Lets a lease that is still held end ``seconds`` from now.
 
@@ -169,16 +179,56 @@ def release(session: Session, lease: Lease) -> None:
     evaluation.fruitless_attempts = max(0, evaluation.fruitless_attempts - 1)
 
 
+def suspect(session: Session, lease: Lease, worker_id: str) -> bool:
+    """Hands back an evaluation that met an error that nobody knows, for another worker to try; False the second time.
+
+    Raises:
+        LeaseLost: when the lease is not held any more.
+    """
+    evaluation = held(session, lease)
+    if evaluation.suspected_by is not None:
+        return False
+    evaluation.suspected_by = worker_id
+    release(session, lease)
+    return True
+
+
+def release_all(session: Session, worker_id: str) -> None:
+    """Hands back whatever a worker holds that was asked to stop; attempts do not count, and it can write no more."""
+    held_by_it = (
+        Evaluation.worker_id == worker_id,
+        Evaluation.status == "running",
+        Evaluation.lease_token.is_not(None),
+    )
+    fruitless = Evaluation.fruitless_attempts
+    session.execute(
+        update(Evaluation)
+        .where(*held_by_it)
+        .values(
+            status="queued",
+            lease_token=None,
+            lease_ends=None,
+            attempt=Evaluation.attempt - 1,
+            fruitless_attempts=case((fruitless > 0, fruitless - 1), else_=0),
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
 def end_leases(session: Session, worker_id: str) -> None:
     """Ends what a worker holds that is known to have died: others take it over at once, and it could write no more."""
     held_by_it = and_(Evaluation.worker_id == worker_id, Evaluation.status == "running")
     session.execute(update(Evaluation).where(held_by_it).values(lease_token=None, lease_ends=database_now()))
 
 
+def to_bury(session: Session) -> list[int]:
+    """Ids of the evaluations that ``bury_lost`` would give up."""
+    return list(session.scalars(select(Evaluation.id).where(_is_lost()).order_by(Evaluation.id)))
+
+
 def bury_lost(session: Session) -> None:
     """Gives up evaluations whose lease has ended as often as allowed, and settles the searches that wanted them."""
-    ended = and_(Evaluation.is_abandoned(), Evaluation.fruitless_attempts >= MOST_ATTEMPTS)
-    found = list(session.scalars(select(Evaluation.id).where(ended).order_by(Evaluation.id)))
+    found = to_bury(session)
     if not found:
         return
     wanting = lock_searches_that_want(session, found)  # of all of them first: locks are taken in one order
@@ -187,7 +237,7 @@ def bury_lost(session: Session) -> None:
         searches = [search for search in wanting if search.id in own]
         buried = session.scalars(
             update(Evaluation)
-            .where(Evaluation.id == evaluation_id, ended)
+            .where(Evaluation.id == evaluation_id, _is_lost())
             .values(
                 status="lost",
                 lease_token=None,

@@ -12,7 +12,7 @@ from searcher.planning import promoted
 from searcher.proposals import stages_wanted_by
 from searcher.situation import evaluations_left, recipes_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
-from searcher.workers import any_driver, waits_for
+from searcher.workers import NO_WORKER, waits_for, why_no_driver
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -126,8 +126,9 @@ def _epochs(search: Search, evaluations: Sequence[int]) -> int:
 def _waits_for(session: Session, search: Search) -> str | None:
     if search.status != "running":
         return None
-    if search.engine == "ray" and not any_driver(session):
-        return "no Ray driver runs: start one with `quantrank ray`"
+    if search.engine == "ray":  # its trials are workers only while they have something to do
+        told = why_no_driver(session) or waits_for(session, search)
+        return None if told == NO_WORKER else told
     return waits_for(session, search)
 
 

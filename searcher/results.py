@@ -259,7 +259,7 @@ def _other_release(evaluation: Evaluation, reason: str) -> OtherRelease:
 
 
 def _end(session: Session, evaluation: Evaluation, searches: Sequence[Search], status: str, error: str | None) -> None:
-    evaluation.status, evaluation.error = status, error
+    evaluation.status, evaluation.error, evaluation.suspected_by = status, error, None
     evaluation.lease_token = evaluation.lease_ends = None
     evaluation.ended_at = database_now()
     emit(

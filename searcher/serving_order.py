@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
 from searcher.tables import Candidate, Evaluation, Event, Proposal, Search, Stage
-from searcher.workers import lacks_data
+from searcher.workers import is_anothers_to_try, lacks_data
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -47,7 +47,7 @@ def queue(engine: str, worker_id: str | None = None, placed: Collection[Placed] 
     Columns ``evaluation_id``, ``search_id``, and ``wanted``: whether a stage that this search asked for is pending.
 
     Args:
-        worker_id: leaves out what this worker, or this release, cannot train.
+        worker_id: leaves out what this worker, or this release, cannot train, or another worker is to try.
         placed: leaves these out too.
     """
     query = (
@@ -57,7 +57,8 @@ def queue(engine: str, worker_id: str | None = None, placed: Collection[Placed] 
         .where(is_free(), Search.status == "running", or_(Search.engine == engine, _is_shared_with(engine)))
     )
     if worker_id is not None:
-        query = query.where(Evaluation.numerics_version == NUMERICS_VERSION, ~lacks_data(worker_id, Evaluation))
+        lacks, is_anothers = lacks_data(worker_id, Evaluation), is_anothers_to_try(worker_id)
+        query = query.where(Evaluation.numerics_version == NUMERICS_VERSION, ~lacks, ~is_anothers)
     if placed:
         query = query.where(tuple_(Evaluation.id, Evaluation.attempt).not_in(placed))
     return query.cte("queue").prefix_with("MATERIALIZED")

@@ -211,6 +211,8 @@ class Evaluation(Base):
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_ends: Mapped[float | None]
     worker_id: Mapped[str | None] = mapped_column(String(32))
+    suspected_by: Mapped[str | None] = mapped_column(String(32))
+    """The worker on which it met an error that nobody knows: another tries it once more before it fails."""
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float] = mapped_column(default=database_now())
     ended_at: Mapped[float | None]
@@ -377,6 +379,9 @@ class Worker(Base):
     started_at: Mapped[float] = mapped_column(default=database_now())
     heartbeat_at: Mapped[float] = mapped_column(default=database_now())
     stopped_at: Mapped[float | None]
+    unfit_reason: Mapped[str | None] = mapped_column(Text)
+    """What it lacks to train anything; None while it is fit."""
+    unfit_since: Mapped[float | None]
 
 
 class MissingData(Base):

@@ -1,8 +1,7 @@
 """A worker: claims evaluations one after another and runs them, until it is told to stop.
 
-Where nothing is claimable, or a search that comes first has nothing queued, it asks the searches what to evaluate next.
-Torch is imported with the
-first evaluation.
+Before that it proves that it can work, and again after every error that is not an evaluation's own. Where nothing is
+claimable, or a search that comes first has nothing queued, it asks the searches what to evaluate next.
 """
 
 from __future__ import annotations
@@ -18,8 +17,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from qcore import DataMissing, InvalidInput, stored_task
+from qcore import DataMissing, InvalidInput
+from qcore.device_errors import is_device_failure
+from qcore.errors import NotHere
 from searcher import leases, results, workers
+from searcher.artifacts import StoreFailed
+from searcher.awaited_data import AwaitedData
+from searcher.fitness import Fitness
+from searcher.lease_keeper import LeaseKeeper
 from searcher.leases import Lease, LeaseLost
 from searcher.log_context import working_on
 from searcher.next_proposal import propose_next
@@ -42,14 +47,23 @@ and in a pool of dozens somebody is always waiting. A small pool asks late, when
 """
 _PROPOSED_AT_ONCE = 16
 """At most: the first of them need not wait for the last."""
+_UNFIT_LOOK_SECONDS = 1.0
+_HAND_BACK_SECONDS, _HAND_BACK_PAUSE_SECONDS = 6.0, 0.25
+"""For so long a worker that ends waits for a database that is away: within 8 it has ended."""
 _LOOKS_A_SECOND = 128
 """Of a whole pool that finds nothing to do, at most."""
 
 
-class Worker:
-    """Runs evaluations in the calling thread; ``stop`` may be called from anywhere.
+class DeviceFailed(Exception):  # noqa: N818  a state of affairs, not a fault
+    """This process can use its device no more; another may."""
 
-    ``told_to_stop`` is asked after every epoch, for a worker that hears of its end in another way.
+
+class Worker:
+    """Runs evaluations in the calling thread; ``stop`` and ``hand_back`` may be called from anywhere.
+
+    Args:
+        told_to_stop: asked every second beside an evaluation, by a worker that hears of its end in another way.
+        hangs: called from another thread when a training does not notice that its lease is lost.
     """
 
     def __init__(
@@ -59,15 +73,16 @@ class Worker:
         *,
         worker_id: str | None = None,
         told_to_stop: Callable[[], bool] = lambda: False,
+        hangs: Callable[[], None] = lambda: None,
     ) -> None:
         self.id = worker_id or secrets.token_hex(16)
         self._database = database
         self._settings = settings
         self._stopping = threading.Event()
-        self._told_to_stop = told_to_stop
+        self._told_to_stop, self._hangs = told_to_stop, hangs
+        self._fitness = Fitness(database, settings, self.id)
         self._executor: Executor | None = None
-        self._awaited: set[tuple[str, str]] = set()
-        """Names and versions of tasks whose data may yet come to be here."""
+        self._awaited = AwaitedData(database, self.id, settings.data_root)
         self._asked: Asked = {}
         """Searches that had nothing to propose: they keep nobody from claiming what others have queued."""
         self._pool = 1
@@ -76,17 +91,31 @@ class Worker:
         self._asking = threading.Thread()
 
     def stop(self) -> None:
-        """Asks the worker to end: it finishes the epoch it is in and hands its evaluation back."""
+        """Asks the worker to end: it finishes the step it is in and hands its evaluation back."""
         self._stopping.set()
 
+    def hand_back(self) -> None:
+        """Hands back what it holds, for whoever cannot wait for its thread, which writes nothing more then.
+
+        Raises:
+            SQLAlchemyError: when the database does not answer.
+        """
+        with self._database.write() as session:
+            leases.release_all(session, self.id)
+            workers.end(session, self.id)
+
     def run(self) -> None:
-        """Works until stopped."""
+        """Works until stopped.
+
+        Raises:
+            DeviceFailed: when this process can do nothing more; what it had is handed back.
+        """
         self._register()
         next_beat = next_look = 0.0
         while not self._stopping.is_set():
             try:
                 if time.monotonic() >= next_look:
-                    self._look_for_missing_data()
+                    self._awaited.look()
                     next_look = time.monotonic() + self._settings.data_check_seconds
                 busy = self.run_one()
                 if not busy and time.monotonic() >= next_beat:
@@ -99,26 +128,46 @@ class Worker:
                 self._stopping.wait(self._pause())
         if self._asking.is_alive():
             self._asking.join()
-        try:
-            with self._database.write() as session:
-                workers.end(session, self.id)
-        except SQLAlchemyError as error:
-            log.warning("the database does not answer: %s", error)
+        self._end()
 
-    def run_only(self, evaluation_id: int) -> bool:
-        """Runs that evaluation and no other; False if it is not claimable."""
+    def run_only(self, evaluation_id: int, tell_unfit: Callable[[str], None] = lambda _: None) -> bool:
+        """Runs that evaluation and no other; False if it is not claimable.
+
+        While this worker is unfit, which it tells with the reason, it waits, and somebody else may take the evaluation.
+
+        Raises:
+            DeviceFailed: as ``run`` does.
+        """
         self._register()
+        if not self._wait_until_fit(evaluation_id, tell_unfit):
+            self._end()
+            return False
         with self._database.write() as session:
             lease = leases.claim_evaluation(session, evaluation_id, self.id, self._settings.lease_seconds)
         if lease is not None:
             self._run_claimed(lease)
-        with self._database.write() as session:
-            workers.end(session, self.id)
+        self._end()
         return lease is not None
+
+    def _wait_until_fit(self, evaluation_id: int, tell_unfit: Callable[[str], None]) -> bool:
+        """Whether it is fit in time: before it is stopped, and before somebody else takes an evaluation."""
+        told = None
+        while not self._fitness.is_fit():
+            if self._fitness.problem is not None and self._fitness.problem != told:
+                told = self._fitness.problem
+                tell_unfit(told)
+            with self._database.read() as session:
+                if not leases.is_claimable(session, evaluation_id) or self._stopping.is_set() or self._told_to_stop():
+                    return False
+            self._beat(None)
+            self._stopping.wait(min(self._settings.lease_seconds / 3, _UNFIT_LOOK_SECONDS))
+        return True
 
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
         self._make_round()
+        if not self._fitness.is_fit():
+            return False
         lease = self._claim()
         if lease is None:
             known = self._asked.copy()
@@ -186,104 +235,106 @@ class Worker:
             except LeaseLost:
                 log.warning("evaluation %d: lease lost, dropped", lease.evaluation_id)
 
-    def _run_evaluation(self, lease: Lease, keeper: _LeaseKeeper) -> None:
+    def _run_evaluation(self, lease: Lease, keeper: LeaseKeeper) -> None:
         from searcher.execution import Executor, Interrupted
 
-        self._executor = self._executor or Executor(
-            self._database, self._settings, lambda: self._stopping.is_set() or self._told_to_stop()
-        )
         try:
+            self._executor = self._executor or Executor(
+                self._database, self._settings, self._stopping.is_set, self._fitness.note
+            )
             self._executor.run(lease, keeper.check)
         except Interrupted:
-            with self._database.write() as session:
-                leases.release(session, lease)
+            self._release(lease)
             log.info("evaluation %d: handed back", lease.evaluation_id)
         except (LeaseLost, SQLAlchemyError):
             raise  # a database that is away is no fault of the evaluation: the lease ends and another attempt follows
-        except (DataMissing, OtherRelease) as error:
-            self._leave_to_others(lease, error)
+        except (DataMissing, OtherRelease, NotHere) as error:
+            self._awaited.leave_to_others(lease, error)
+        except InvalidInput as error:
+            if isinstance(error, StoreFailed):
+                self._find_fault(lease, error)
+            else:
+                self._fail(lease, error)
         except Exception as error:
-            log.exception("evaluation %d failed", lease.evaluation_id)
-            told = str(error) if isinstance(error, InvalidInput) else "".join(traceback.format_exception_only(error))
-            with self._database.write() as session:
-                results.fail_evaluation(session, lease, told.strip())
+            self._find_fault(lease, error)
+        else:
+            if self._fitness.problem is not None:  # which the evaluation has outlived
+                self._fitness.note(None)
+
+    def _find_fault(self, lease: Lease, error: Exception) -> None:
+        """Finds whose fault an error was, and hands the evaluation back or lets it fail.
+
+        It is this worker's, if that cannot prove itself; else, if another worker meets one too, the evaluation's.
+        """
+        if failed := is_device_failure(error):
+            log.error("evaluation %d: this process can use its device no more: %s", lease.evaluation_id, error)
+        elif not self._fitness.prove_again():
+            log.warning("evaluation %d: handed back: this worker is unfit (%s)", lease.evaluation_id, error)
+            return self._release(lease)
+        with self._database.write() as session:
+            is_suspect = leases.suspect(session, lease, self.id)
+        if is_suspect:
+            told = "evaluation %d met an error, and is to be tried once more, by another worker if there is one"
+            log.warning(told, lease.evaluation_id, exc_info=error)
+        else:
+            self._fail(lease, error)
+        if failed:
+            self._end()
+            raise DeviceFailed(str(error)) from error
+        return None
+
+    def _fail(self, lease: Lease, error: Exception) -> None:
+        log.error("evaluation %d failed", lease.evaluation_id, exc_info=error)
+        told = str(error) if isinstance(error, InvalidInput) else "".join(traceback.format_exception_only(error))
+        with self._database.write() as session:
+            results.fail_evaluation(session, lease, told.strip())
+
+    def _release(self, lease: Lease) -> None:
+        with self._database.write() as session:
+            leases.release(session, lease)
+
+    def _end(self) -> None:
+        """Says that it has ended; hands back what is left, should the database have been away when that was tried."""
+        last = time.monotonic() + _HAND_BACK_SECONDS
+        while True:
+            try:
+                return self.hand_back()
+            except SQLAlchemyError as error:
+                log.warning("the database does not answer: %s", error)
+                if time.monotonic() >= last:
+                    return None
+                time.sleep(_HAND_BACK_PAUSE_SECONDS)
 
     def _register(self) -> None:
         with self._database.write() as session:
             workers.register(session, self.id, self._settings)
-
-    def _leave_to_others(self, lease: Lease, error: DataMissing | OtherRelease) -> None:
-        with self._database.write() as session:
-            evaluation = leases.held(session, lease)
-            leases.release(session, lease)
-            workers.note_missing(session, self.id, evaluation.task, evaluation.task_version, str(error))
-        if not self._has_data(evaluation.task, evaluation.task_version):  # else looking again would find nothing new
-            self._awaited.add((evaluation.task, evaluation.task_version))
-        log.warning("evaluation %d and all of its task are left to other workers: %s", evaluation.id, error)
-
-    def _look_for_missing_data(self) -> None:
-        """Takes evaluations again of tasks whose data have come to be here."""
-        for task, version in [each for each in self._awaited if self._has_data(*each)]:
-            with self._database.write() as session:
-                workers.forget_missing(session, self.id, task, version)
-            self._awaited.remove((task, version))
-
-    def _has_data(self, task: str, version: str) -> bool:
-        """Whether that version of a task is here, as far as the names of its files say."""
-        try:
-            known = stored_task(task, version)
-            known.check(self._settings.data_root)
-        except InvalidInput:
-            return False
-        return known.version == version
 
     def _beat(self, evaluation_id: int | None) -> None:
         with self._database.write() as session:
             workers.beat(session, self.id, evaluation_id)
 
     @contextmanager
-    def _kept(self, lease: Lease) -> Iterator[_LeaseKeeper]:
+    def _kept(self, lease: Lease) -> Iterator[LeaseKeeper]:
         def renew() -> None:
             with self._database.write() as session:
                 leases.renew(session, lease, self._settings.lease_seconds)
             self._beat(lease.evaluation_id)
             end_at_limits(self._database)
 
-        keeper = _LeaseKeeper(lease, self._settings.lease_seconds / 3, renew)
+        def ask() -> None:
+            if not self._stopping.is_set() and self._told_to_stop():
+                self.stop()
+
+        keeper = LeaseKeeper(
+            lease,
+            self._settings.lease_seconds / 3,
+            renew,
+            ask=ask,
+            patience_seconds=self._settings.hang_seconds,
+            give_up=self._hangs,
+        )
         keeper.start()
         try:
             yield keeper
         finally:
             keeper.end()
-
-
-class _LeaseKeeper(threading.Thread):
-    """Renews a lease at an interval, beside the training that it is for."""
-
-    def __init__(self, lease: Lease, interval_seconds: float, renew: Callable[[], None]) -> None:
-        super().__init__(name=f"lease-{lease.evaluation_id}", daemon=True)
-        self._lease, self._interval_seconds, self._renew = lease, interval_seconds, renew
-        self._ended, self._lost = threading.Event(), threading.Event()
-
-    def run(self) -> None:
-        with working_on(evaluation=self._lease.evaluation_id):
-            self._keep()
-
-    def _keep(self) -> None:
-        while not self._ended.wait(self._interval_seconds):
-            try:
-                self._renew()
-            except LeaseLost:
-                self._lost.set()
-                return
-            except SQLAlchemyError as error:
-                log.warning("evaluation %d: lease not renewed: %s", self._lease.evaluation_id, error)
-
-    def check(self) -> None:
-        """Raises LeaseLost once a renewal was refused."""
-        if self._lost.is_set():
-            raise LeaseLost(self._lease.evaluation_id)
-
-    def end(self) -> None:
-        self._ended.set()
-        self.join()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import and_, delete, exists, func, select, tuple_, update
+from sqlalchemy.orm import aliased
 
 from qcore.devices import usable_cores
 from qcore.memory import device_bytes
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DRIVER = "ray"
 """What the row of a Ray driver, which trains nothing itself, says in place of a device."""
+NO_WORKER = "no worker runs: start one with `quantrank worker`"
 _GONE_SHOWN_SECONDS = 24 * 3600.0
 """How long after its last sign of life a worker that is gone is still listed."""
 
@@ -32,8 +34,8 @@ class WorkerStatus:
     """A worker that has not ended as it should."""
 
     worker: Worker
-    status: Literal["working", "idle", "gone"]
-    """gone: its last sign of life is older than its lease."""
+    status: Literal["working", "idle", "unfit", "gone"]
+    """unfit: it lacks something to train at all; gone: its last sign of life is older than its lease."""
     evaluation: Evaluation | None
     """What it works on."""
     missing: list[MissingData]
@@ -69,6 +71,13 @@ def end(session: Session, worker_id: str) -> None:
     session.execute(delete(MissingData).where(MissingData.worker_id == worker_id))
 
 
+def note_fitness(session: Session, worker_id: str, problem: str | None) -> None:
+    """Says why a worker can train nothing; None that it can."""
+    since = None if problem is None else func.coalesce(Worker.unfit_since, database_now())
+    values = {"unfit_reason": problem, "unfit_since": since}
+    session.execute(update(Worker).where(Worker.id == worker_id).values(values))
+
+
 def list_workers(session: Session, limit: int | None = None, after_id: str | None = None) -> list[WorkerStatus]:
     """Workers that run, and those that vanished within a day, by host and device.
 
@@ -96,25 +105,53 @@ def list_workers(session: Session, limit: int | None = None, after_id: str | Non
         lacks = missing.get(worker.id, [])
         if worker.heartbeat_at + worker.lease_seconds < now:
             found.append(WorkerStatus(worker, "gone", None, lacks))
+        elif worker.unfit_reason is not None:
+            found.append(WorkerStatus(worker, "unfit", evaluation, lacks))
         else:
             found.append(WorkerStatus(worker, "working" if evaluation else "idle", evaluation, lacks))
     return found
 
 
 def count_live(session: Session) -> tuple[int, int]:
-    """How many workers there are, and how many of them hold no evaluation."""
-    count = session.scalars(select(func.count()).where(lives(), Worker.device != DRIVER)).one()
+    """How many workers that are fit there are, and how many of them hold no evaluation."""
+    count = session.scalars(select(func.count()).where(lives(), is_fit(), Worker.device != DRIVER)).one()
     return count, max(0, count - session.scalars(select(func.count()).where(Evaluation.is_held())).one())
 
 
-def any_driver(session: Session) -> bool:
-    """Whether a Ray driver is at work."""
-    return session.scalars(select(Worker.id).where(lives(), Worker.device == DRIVER).limit(1)).first() is not None
+def is_fit(worker: type[Worker] = Worker) -> ColumnElement[bool]:
+    """The SQL condition that a worker, or a driver, can train something."""
+    return worker.unfit_reason.is_(None)
 
 
-def lives() -> ColumnElement[bool]:
+def problem_of_all(session: Session) -> str | None:
+    """Why nothing at all is trained: no worker runs, or each is unfit; None if one is fit, or a Ray driver is."""
+    if session.scalars(select(Worker.id).where(lives(), is_fit()).limit(1)).first() is not None:
+        return None
+    return _why_unfit(session, Worker.device != DRIVER) or _why_unfit(session, Worker.device == DRIVER) or NO_WORKER
+
+
+def _why_unfit(session: Session, which: ColumnElement[bool]) -> str | None:
+    """The reason of the one among such workers that has been unfit longest; None without any."""
+    query = select(Worker.host, Worker.unfit_reason).where(lives(), ~is_fit(), which)
+    found = session.execute(query.order_by(Worker.unfit_since, Worker.id).limit(1)).first()
+    return None if found is None else f"every worker is unfit; on {found.host}: {found.unfit_reason}"
+
+
+def why_no_driver(session: Session) -> str | None:
+    """Why no Ray driver places anything; None if one does."""
+    drives = Worker.device == DRIVER
+    if session.scalars(select(Worker.id).where(lives(), drives, is_fit()).limit(1)).first() is not None:
+        return None
+    query = select(Worker.host, Worker.unfit_reason).where(lives(), drives).order_by(Worker.unfit_since).limit(1)
+    found = session.execute(query).first()
+    if found is None:
+        return "no Ray driver runs: start one with `quantrank ray`"
+    return f"the Ray driver on {found.host} can place nothing: {found.unfit_reason}"
+
+
+def lives(worker: type[Worker] = Worker) -> ColumnElement[bool]:
     """The SQL condition that a worker, or a driver, has shown a sign of life within its lease."""
-    return and_(Worker.stopped_at.is_(None), Worker.heartbeat_at + Worker.lease_seconds >= database_now())
+    return and_(worker.stopped_at.is_(None), worker.heartbeat_at + worker.lease_seconds >= database_now())
 
 
 def note_missing(session: Session, worker_id: str, task: str, task_version: str, problem: str) -> None:
@@ -137,9 +174,24 @@ def lacks_data(worker_id: Any, of: type[Evaluation] | type[Search]) -> ColumnEle
     )
 
 
+def is_anothers_to_try(worker_id: Any) -> ColumnElement[bool]:
+    """The SQL condition that an evaluation met an error on this worker, and another one that could train it runs."""
+    other = aliased(Worker)
+    lacking = exists().where(
+        MissingData.worker_id == other.id,
+        MissingData.task == Evaluation.task,
+        MissingData.task_version == Evaluation.task_version,
+    )
+    of_release = other.versions["numerics"].as_integer() == Evaluation.numerics_version
+    could = exists().where(
+        other.id != worker_id, lives(other), is_fit(other), other.device != DRIVER, of_release, ~lacking
+    )
+    return and_(Evaluation.suspected_by.is_not(None), Evaluation.suspected_by == worker_id, could)
+
+
 def waits_for(session: Session, search: Search) -> str | None:
-    """Why none of the workers that run can train what a search wants; None if one can, or if none runs."""
-    trains = lives() & (Worker.device != DRIVER)
+    """Why no worker can train what a search wants; None if one can."""
+    trains = lives() & is_fit() & (Worker.device != DRIVER)
     of_release = Worker.versions["numerics"].as_integer() == search.numerics_version
     lacking = exists().where(
         MissingData.worker_id == Worker.id,
@@ -159,4 +211,4 @@ def waits_for(session: Session, search: Search) -> str | None:
         return f"no worker has its data; on {found.host}: {found.problem}"
     if session.scalars(select(Worker.id).where(trains).limit(1)).first() is not None:
         return f"no worker is of the release it was posted with (numerics version {search.numerics_version})"
-    return None
+    return _why_unfit(session, Worker.device != DRIVER) or NO_WORKER

@@ -232,6 +232,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes, of one evaluation each (default: 1)",
     )
+    worker.add_argument(
+        "--check", action="store_true", help="print whether a worker could work here, and end: 0 if so, 1 if not"
+    )
+    worker.add_argument("--json", action="store_true", help="with --check: print JSON")
     worker.add_argument("--all-gpus", action="store_true", help="so many processes on each GPU of this host")
     worker.add_argument("--id", help=argparse.SUPPRESS)
     worker.add_argument("--cores", type=_whole_number, help=argparse.SUPPRESS)

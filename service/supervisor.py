@@ -1,4 +1,6 @@
-"""Worker processes kept alive: one that dies is started again, with growing pauses while it dies at once."""
+"""Worker processes kept alive: one that dies, or cannot be started, is started again, with growing pauses while it does
+not live long.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STOP_SECONDS = 10.0
+"""After which a worker that was asked to stop is killed: it has ended by itself before, if it can."""
+_FIRST_PAUSE_SECONDS = 1.0
 _SHORT_LIFE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 30.0
 
@@ -48,44 +53,61 @@ class Supervisor:
             thread.start()
             self._threads.append(thread)
 
-    def stop(self, seconds: float | None = None) -> None:
-        """Asks every worker to end after its epoch, and waits; one that takes longer than ``seconds`` is killed."""
+    def ask_to_stop(self) -> None:
+        """Asks every worker to end after its step; a second time too, those that have been started meanwhile."""
         self._stopping.set()
-        deadline = None if seconds is None else time.monotonic() + seconds
         for process in list(self._processes.values()):
             process.terminate()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Asks every worker to end after its step, and waits; one that takes longer than ``seconds`` is killed."""
+        self.ask_to_stop()
+        deadline = time.monotonic() + seconds
         for process in list(self._processes.values()):
             try:
-                process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
         for thread in self._threads:
             thread.join()
 
     def _keep_alive(self, index: int) -> None:
-        pause = 1.0
+        pause = _FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
-            started, worker_id = time.monotonic(), secrets.token_hex(16)
-            command = [*self._command, "--id", worker_id, *self._worker_arguments[index]]
-            process = subprocess.Popen(command)  # noqa: S603  our own command
-            self._processes[index] = process
-            if self._stopping.is_set():  # asked while it was being started
-                process.terminate()
-            status = process.wait()
-            if status != 0:
-                self._bury(worker_id)
+            started = time.monotonic()
+            try:
+                told = self._run_one(index)
+            except Exception as error:  # its program is away, no process may be made, ...: that may pass
+                told = f"no worker could be started ({error})"
             if self._stopping.is_set():
                 return
             if time.monotonic() - started > _SHORT_LIFE_SECONDS:
-                pause = 1.0
-            log.warning("worker %d ended with status %d; another starts in %.0f s", process.pid, status, pause)
+                pause = _FIRST_PAUSE_SECONDS
+            log.warning("%s; another starts in %.0f s", told, pause)
             self._stopping.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
+    def _run_one(self, index: int) -> str:
+        """Runs a worker to its end, of which it says something."""
+        worker_id = secrets.token_hex(16)
+        command = [*self._command, "--id", worker_id, *self._worker_arguments[index]]
+        process = subprocess.Popen(command)  # noqa: S603  our own command
+        self._processes[index] = process
+        if self._stopping.is_set():  # asked while it was being started
+            process.terminate()
+        status = process.wait()
+        if status != 0:
+            self._bury(worker_id)
+        return f"worker {process.pid} ended with status {status}"
+
     def _bury(self, worker_id: str) -> None:
+        """Frees what a worker held; it counts as an attempt unless the worker was asked to stop."""
         try:
             with self._database.write() as session:
-                leases.end_leases(session, worker_id)
+                if self._stopping.is_set():
+                    leases.release_all(session, worker_id)
+                else:
+                    leases.end_leases(session, worker_id)
                 workers.end(session, worker_id)
         except SQLAlchemyError as error:
             log.warning("the lease of a worker that died is left to end by itself: %s", error)

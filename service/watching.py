@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from qcore.devices import usable_cores
+from searcher.workers import NO_WORKER
 from service.durations import duration
 from service.output import print_json, print_leaderboard, progress_bar
 from service.servers import embedded_server, ray_driver
@@ -44,7 +45,7 @@ def watch(client: Client, search: SearchView, own: OwnServer | None, *, as_json:
     try:
         with progress_bar() as bar:
             away = _Away(client.url, again, own, bar)
-            _show_events(client, search, away, bar)
+            _show_events(client, search, away, bar, NO_WORKER if own is not None else None)  # its own are being started
             search = client.patiently(lambda: client.search(search.id), away)
             found = client.patiently(lambda: client.search_leaderboard(search.id), away).model_dump(mode="json")
     except KeyboardInterrupt:
@@ -89,8 +90,8 @@ class _Away:
             _tell(self._bar, f"{self._url} answers again.")
 
 
-def _show_events(client: Client, search: SearchView, away: _Away, bar: Progress) -> None:
-    told = None
+def _show_events(client: Client, search: SearchView, away: _Away, bar: Progress, told: str | None) -> None:
+    """Shows events as they come; what the search waits for when it is another than was ``told``."""
     shown = bar.add_task(f"search {search.id}", total=search.progress.epochs_total)
     for _, kind, data in client.events(search.id, while_away=away):
         away.answered()

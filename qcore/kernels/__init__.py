@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from qcore.errors import InvalidInput
+from qcore.errors import NotHere
 
 if TYPE_CHECKING:
     from qcore.kernels.functions import Kernels
@@ -19,7 +19,7 @@ def kernels_of(path: Path) -> Kernels | None:
     """The kernels of a resolved path; None where layers are computed one by one.
 
     Raises:
-        InvalidInput: when they cannot be built here.
+        NotHere: when they cannot be built here.
     """
     match path:
         case "fused":
@@ -28,7 +28,7 @@ def kernels_of(path: Path) -> Kernels | None:
             try:
                 return native_kernels()
             except (OSError, subprocess.SubprocessError) as error:
-                raise InvalidInput("recipe.float_part.path", path, f"has no kernels ({error})", "use plain") from None
+                raise NotHere("recipe.float_part.path", path, f"has no kernels ({error})", "use plain") from None
         case "compiled":
             from qcore.kernels.compiled import compiled_kernels
 

@@ -49,7 +49,20 @@ def library() -> ctypes.CDLL:
     """
     found = compiler()
     assert found is not None, "resolve_numerics chooses the fused path only where there is a compiler"
-    return _declared(ctypes.CDLL(str(_built(found))))
+    place = _built(found)
+    try:
+        return _declared(ctypes.CDLL(str(place)))
+    except OSError:  # the cache's file system is mounted noexec, as a rule
+        return _declared(_loaded_from_memory(place.read_bytes()))
+
+
+def _loaded_from_memory(content: bytes) -> ctypes.CDLL:
+    """A shared library that lies in no file system."""
+    file = os.memfd_create("quantrank-kernels")
+    with open(file, "wb") as writing:  # noqa: PTH123  it has no path
+        writing.write(content)
+        writing.flush()
+        return ctypes.CDLL(f"/proc/self/fd/{file}")
 
 
 def _built(compiler: str) -> Path:

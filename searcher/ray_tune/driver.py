@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from searcher.ray_tune import presence
+from searcher.ray_tune.cluster import nodes, slots
 from searcher.ray_tune.trial import Trials, run_trial
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class Driver:
         self._failure: Exception | None = None
 
     def stop(self) -> None:
-        """Asks the driver to end: its trials finish the epoch they are in and hand their evaluations back."""
+        """Asks the driver to end: its trials finish the step they are in and hand their evaluations back."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -52,6 +55,7 @@ class Driver:
         placing.start()
         while not self._stopping.wait(presence.BEAT_SECONDS):
             self._tell(presence.beat)
+            self._tell(partial(presence.note_fitness, problem=self._problem()))
         self._tell(presence.stop)
         while placing.is_alive() and self._has_trials():
             placing.join(settings.poll_seconds)
@@ -76,6 +80,14 @@ class Driver:
         except Exception as error:
             self._failure = error
             self._stopping.set()
+
+    def _problem(self) -> str | None:
+        """Why nothing can be placed; None if something can."""
+        try:
+            has_room = slots(self._share, [node["Resources"] for node in nodes()]) > 0
+        except Exception as error:  # Ray's own, of many kinds
+            return f"the cluster does not answer ({error})"
+        return None if has_room else "no node of the cluster has what one evaluation is to get"
 
     def _tell(self, what: Any) -> None:
         try:
@@ -112,7 +124,10 @@ def run_tune(trials: Trials, share: Share) -> None:
     from searcher.ray_tune.suggestions import Suggestions
 
     def trainable(config: dict[str, Any]) -> None:
-        tune.report({"ran": run_trial(trials, config["evaluation"])})
+        def tell_unfit(reason: str) -> None:
+            tune.report({"ran": False, "unfit": f"{socket.gethostname()}: {reason}"})
+
+        tune.report({"ran": run_trial(trials, config["evaluation"], tell_unfit)})
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         bundle = {"CPU": share.cpus, "GPU": share.gpus, "memory": config["memory_bytes"]}

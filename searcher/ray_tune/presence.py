@@ -51,8 +51,13 @@ def beat(session: Session, driver_id: str) -> None:
     workers.beat(session, driver_id, None)
 
 
+def note_fitness(session: Session, driver_id: str, problem: str | None) -> None:
+    """Says why a driver can place nothing; None that it can."""
+    workers.note_fitness(session, driver_id, problem)
+
+
 def stop(session: Session, driver_id: str) -> None:
-    """Tells a driver's trials to hand back what they have after their epoch."""
+    """Tells a driver's trials to hand back what they have at once."""
     workers.end(session, driver_id)
 
 

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _MEMORY_STEP = 2**28
 """Bytes that memory is asked for in multiples of: a process goes on to the next trial that asks for the same."""
 
+_NOTHING: Placed = (0, 0)
+
 
 def next_evaluation(
     database: Database, handed_out: Collection[Placed] = (), asked: Asked | None = None
@@ -88,6 +90,12 @@ class Suggestions(Searcher):
             return None if self._handed_out else Searcher.FINISHED
         self._handed_out[trial_id] = (evaluation.id, evaluation.attempt)
         return {"evaluation": evaluation.id, "memory_bytes": self._memory_to_ask_for(memory)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Gives an evaluation to another trial if its own is on a node that is unfit, where it keeps its place."""
+        if reason := result.get("unfit"):
+            log.warning("a node of the cluster is unfit: %s", reason)
+            self._handed_out[trial_id] = _NOTHING
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002
         """Forgets a trial, however it ended: what became of its evaluation is in the database."""

@@ -23,6 +23,7 @@ from service.access.bootstrap import admit_bootstrap_key
 from service.app import create_app
 from service.logs import start_logging
 from service.patience import ImpatientProtocol
+from service.rounds import Rounds
 from service.settings import load_settings, unusable_home
 from service.supervisor import Supervisor
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 256
-_STOP_SECONDS = 10.0
 
 
 def run(arguments: Namespace) -> int:
@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
         _require_key(database, arguments.host)
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     of_each = ["--device", settings.device, "--threads", str(arguments.threads)]
-    supervisor = Supervisor(database, [of_each] * arguments.workers)
+    supervisor, rounds = Supervisor(database, [of_each] * arguments.workers), Rounds(database)
 
     def ready() -> None:
         # What was imported stays: looking through it for garbage would hold up a request by a tenth of a second. So
@@ -79,6 +79,11 @@ def run(arguments: Namespace) -> int:
             _announce(settings.server_file, url)
         print(f"quantrank is ready at {url}", flush=True)
         supervisor.start()
+        rounds.start()
+
+    def leaving() -> None:
+        supervisor.ask_to_stop()
+        app.state.feed.close()
 
     app = create_app(settings, database, on_loopback=on_loopback)
     app.state.identity = identity_of(database)
@@ -92,7 +97,7 @@ def run(arguments: Namespace) -> int:
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config, ready, leaving=app.state.feed.close)
+    server = _Server(config, ready, leaving)
     # Uvicorn takes these over while it runs and raises them again when it has shut down, for the handlers it found
     # here: they have to return, and to be heard if they come before it runs.
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -100,7 +105,8 @@ def run(arguments: Namespace) -> int:
     try:
         server.run([listening])
     finally:
-        supervisor.stop(_STOP_SECONDS)
+        supervisor.stop()
+        rounds.stop()
         _withdraw(settings.server_file, url)
         if app.state.lanes.close():
             _end_now()

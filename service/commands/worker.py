@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
+import sys
 import threading
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qcore import InvalidInput
 from qcore.devices import gpus, require_device, take_share, usable_cores
+from searcher.proof import prove
 from searcher.schema import require_current
-from searcher.worker import Worker
+from searcher.worker import DeviceFailed, Worker
 from service.logs import start_logging
 from service.settings import load_settings
+from service.stopping import StopsInTime, hear_signals
 from service.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -26,11 +30,13 @@ MOST_PROCESSES = 256
 
 
 def run(arguments: Namespace) -> int:
-    """Works until SIGTERM or SIGINT; then finishes the epoch it is in and hands its evaluation back.
+    """Works until SIGTERM or SIGINT; then finishes the step it is in and hands its evaluation back.
 
     Of several processes, this one is the parent: it starts again what dies, and ends when all have ended.
     """
     settings = load_settings(arguments.device)
+    if arguments.check:
+        return _check(settings, arguments.threads, as_json=arguments.json)
     devices = _devices(arguments, settings)
     for device in devices:
         require_device(device, arguments.threads)  # better refused now than by every process
@@ -42,9 +48,27 @@ def run(arguments: Namespace) -> int:
     require_current(database)
     if several:
         _supervise(arguments, devices, database)
+        return 0
+    return _work(arguments, settings, database)
+
+
+def _check(settings: Settings, threads: int, *, as_json: bool) -> int:
+    """Prints the proof that a worker makes before it claims."""
+    from service.output import print_json
+
+    proof = prove(settings.for_workers(threads), anew=True)
+    if as_json:
+        print_json({"fit": proof.problem is None, "checks": [asdict(each) for each in proof.checks]})
     else:
-        _work(arguments, settings, database)
-    return 0
+        for each in proof.checks:
+            print(f"{'works' if each.problem is None else 'FAILS'}  {each.name}: {each.problem or each.found}")
+        if not proof.holds:
+            print(
+                "A worker here would be unfit."
+                if proof.problem
+                else "A worker here would train by the path plain only."
+            )
+    return 0 if proof.holds else 1
 
 
 def _devices(arguments: Namespace, settings: Settings) -> list[str]:
@@ -64,16 +88,30 @@ def _check_concurrency(concurrency: int, threads: int, devices: list[str]) -> No
         raise InvalidInput("threads", threads, problem, f"use {max(1, cores // processes)}, or fewer processes")
 
 
-def _work(arguments: Namespace, settings: Settings, database: Database) -> None:
+def _work(arguments: Namespace, settings: Settings, database: Database) -> int:
     if arguments.cores is not None:
         take_share(arguments.cores)
     worker = Worker(
         database,
         settings.for_workers(arguments.threads),
         worker_id=arguments.id,
+        hangs=_end_process,
     )
-    stop_when_told(worker.stop)
-    worker.run()
+    stopping = StopsInTime(worker)
+    stop_when_told(stopping.stop)
+    try:
+        worker.run()
+    except DeviceFailed as error:
+        print(f"quantrank: this worker ends, for a new one to begin: {error}", file=sys.stderr)
+        return 1
+    finally:
+        stopping.ended()
+    return 0
+
+
+def _end_process() -> None:
+    logging.shutdown()
+    os._exit(1)
 
 
 def _supervise(arguments: Namespace, devices: list[str], database: Database) -> None:
@@ -88,7 +126,5 @@ def _supervise(arguments: Namespace, devices: list[str], database: Database) -> 
 
 
 def stop_when_told(stop: Callable[[], None]) -> None:
-    """Calls ``stop`` at SIGTERM, SIGINT and SIGHUP."""
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(each, lambda *_: stop())
+    """Calls ``stop`` at SIGTERM, SIGINT and SIGHUP, whatever the main thread is at."""
+    hear_signals(stop)

@@ -32,6 +32,9 @@ def run(arguments: Namespace) -> int:
     columns = ["host", "process", "device", "memory GB", "cores", "threads", "release", "status", "evaluation"]
     print_table("Workers", columns, [_row(each) for each in found])
     told = {(each["host"], missing["problem"]) for each in found for missing in each["missing"]}
+    for each in found:
+        if each["unfit_reason"] is not None:
+            print(f"{each['host']}, process {each['pid']}, is unfit: {each['unfit_reason']}")
     for host, problem in sorted(told):
         print(f"{host} trains nothing of a task: {problem}")
     return 0

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from searcher.workers import list_workers
+from searcher.workers import list_workers, problem_of_all
 from service.dependencies import reads
 from service.pagination import link_to
 from service.schemas import WorkerList, WorkerView
@@ -26,4 +26,5 @@ def get_workers(
     """Workers that run, and those that vanished within a day; one that was stopped is not listed."""
     found = list_workers(session, limit + 1, after)
     following = link_to(request, after=found[limit - 1].worker.id) if len(found) > limit else None
-    return WorkerList(workers=[WorkerView.of(each) for each in found[:limit]], next=following)
+    views = [WorkerView.of(each) for each in found[:limit]]
+    return WorkerList(workers=views, problem=problem_of_all(session), next=following)

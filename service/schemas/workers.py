@@ -41,7 +41,12 @@ class WorkerView(BaseModel):
     cores: int
     threads: int = Field(description="Of one training run.")
     versions: dict[str, Any] = Field(description="Of quantrank, its numerics, torch and Python.")
-    status: str = Field(description="working, idle, or gone: its last sign of life is older than its lease.")
+    status: str = Field(
+        description="working, idle, unfit: it lacks something to train at all, or gone: its last sign of life is older "
+        "than its lease."
+    )
+    unfit_reason: str | None = Field(description="What it lacks, and what to do.")
+    unfit_since: datetime | None
     evaluation: WorkView | None
     missing: list[MissingDataView]
     started_at: datetime
@@ -60,6 +65,8 @@ class WorkerView(BaseModel):
             threads=worker.threads,
             versions=worker.versions,
             status=found.status,
+            unfit_reason=worker.unfit_reason,
+            unfit_since=None if worker.unfit_since is None else to_datetime(worker.unfit_since),
             evaluation=None if work is None else WorkView.model_validate(work, from_attributes=True),
             missing=[MissingDataView.model_validate(each, from_attributes=True) for each in found.missing],
             started_at=to_datetime(worker.started_at),
@@ -71,4 +78,7 @@ class WorkerList(BaseModel):
     """By host and device."""
 
     workers: list[WorkerView]
+    problem: str | None = Field(
+        description="Why nothing is trained: no worker runs, or each is unfit; null if one is fit."
+    )
     next: str | None = Field(description="Where those that follow are; null where there are none.")

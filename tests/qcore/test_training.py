@@ -755,3 +755,28 @@ def test_streams_of_randomness_differ_by_their_labels() -> None:
     assert len(drawn) == len(labels)
     again = torch.rand(3, generator=generator_for("a"))
     assert tuple(again.tolist()) in drawn
+
+
+@pytest.mark.parametrize("bit_widths", [FLOAT, W2A2], ids=str)
+def test_a_run_abandoned_at_any_of_its_checks_resumes_to_the_same_result(bit_widths: BitWidths, tmp_path: Path) -> None:
+    """Before a step, a batch that is evaluated, or a search for a step size; each time a seventh of all further on."""
+    of = stage(bit_widths, epochs=2, **AUGMENTED)
+    places: list[int] = []
+    expected = trained(of, check=lambda: places.append(0))
+    assert len(places) > 2 * len(expected.curve) + 2
+    at = 0
+    while True:
+        left = [at := at + 1 + len(places) // 7]
+
+        def check(left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Interrupted
+
+        try:
+            result = trained(of, checkpoint=CheckpointFile(tmp_path / "checkpoint"), check=check)
+        except Interrupted:
+            continue
+        break
+    assert at > len(places) // 7 + 1
+    assert_equal(result, expected)

@@ -16,6 +16,7 @@ from building import accept_stage, made_up_accuracy, record_epoch
 
 from searcher import leases, results
 from searcher.database import Database
+from searcher.proof import Proof
 from searcher.ray_tune import trial
 from searcher.worker import Worker
 
@@ -52,7 +53,9 @@ class Interrupted(Exception):  # noqa: N818  takes the place of the trainer's
 class Executor:
     """Takes the place of ``searcher.execution.Executor``."""
 
-    def __init__(self, database: Database, settings: WorkerSettings, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, database: Database, settings: WorkerSettings, stopping: Callable[[], bool], _note_problem: Any
+    ) -> None:
         self._database, self._folder, self._stopping = database, settings.data_root, stopping
 
     def run(self, lease: Lease, check_lease: Callable[[], None]) -> None:
@@ -98,15 +101,20 @@ class Executor:
             return results.next_stage(session, lease)
 
 
+def prove(_settings: WorkerSettings, *, anew: bool) -> Proof:
+    """Takes the place of ``searcher.proof.prove``: nothing is needed."""
+    return Proof(())
+
+
 def play() -> None:
     """Has this process play the evaluations it runs."""
-    sys.modules["searcher.execution"] = sys.modules[__name__]
+    sys.modules["searcher.execution"] = sys.modules["searcher.proof"] = sys.modules[__name__]
 
 
-def run_trial(trials: trial.Trials, evaluation_id: int) -> bool:
+def run_trial(trials: trial.Trials, evaluation_id: int, tell_unfit: Callable[[str], None]) -> bool:
     """What a trial of Ray Tune does, played."""
     play()
-    return trial.run_trial(trials, evaluation_id)
+    return trial.run_trial(trials, evaluation_id, tell_unfit)
 
 
 def run_worker(url: str, settings: Any) -> None:

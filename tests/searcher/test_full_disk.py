@@ -7,13 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from building import kinds, post, recipe, rows, stages_of, status_of
+from building import post, recipe, rows, stages_of, status_of
 
 from qcore import Architecture, BitWidths, evaluate, get_task
 from searcher.artifacts import Artifacts
 from searcher.database import Database
 from searcher.situation import search_recipe
 from searcher.tables import CurvePoint, Evaluation, Search, Stage
+from searcher.tables import Worker as WorkerRow
 from searcher.worker import Worker
 from searcher.worker_settings import WorkerSettings
 
@@ -72,7 +73,7 @@ def test_training_goes_on_without_checkpoints_where_there_is_no_room_for_them(
     assert list((tmp_path / "artifacts/checkpoints").iterdir()) == []
 
 
-def test_no_room_for_a_network_fails_its_evaluation_and_nothing_else(
+def test_no_room_for_a_network_counts_for_nothing_and_another_is_trained_once_there_is(
     sqlite_database: Database, tmp_path: Path, mount: Mount
 ) -> None:
     store = tmp_path / "artifacts"
@@ -82,24 +83,32 @@ def test_no_room_for_a_network_fails_its_evaluation_and_nothing_else(
     of_first = expected(sqlite_database, tmp_path, seed=0)
     assert accuracies(sqlite_database) == of_first
 
+    settings = WorkerSettings(
+        data_root=tmp_path, artifacts=Artifacts(store), first_proof_pause_seconds=0.01, store_patience_seconds=0.0
+    )
+    worker = Worker(sqlite_database, settings)
+    worker._register()
+    assert worker._fitness.is_fit()
     ballast = fill(store)
     search_id = post(sqlite_database, **TINY, seeds=[1])
-    run_to_end(sqlite_database, tmp_path)
-    _, failed = rows(sqlite_database, Evaluation)
-    assert failed.status == "failed"
-    assert failed.error is not None
-    assert f"QUANTRANK_ARTIFACTS: '{store}' cannot be written (No space left on device)" in failed.error
-    assert "quantrank gc" in failed.error
-    assert kinds(sqlite_database, search_id)[-2:] == ["evaluation_failed", "search_failed"]
+    while worker.run_one():  # until it has found that it is unfit
+        pass
+    _, left = rows(sqlite_database, Evaluation)
+    assert (left.status, left.attempt, left.error) == ("queued", 0, None)
+    (row,) = rows(sqlite_database, WorkerRow, id=worker.id)
+    told = f"store: QUANTRANK_ARTIFACTS: '{store}' cannot be written (No space left on device)"
+    assert row.unfit_reason is not None
+    assert row.unfit_reason.startswith(told)
+    assert "quantrank gc" in row.unfit_reason
     assert accuracies(sqlite_database) == of_first
-    pending = stages_of(sqlite_database, failed.id)
+    pending = stages_of(sqlite_database, left.id)
     assert {bits: stage.status for bits, stage in pending.items()} == {"float": "pending", "W2A2": "pending"}
     assert len(rows(sqlite_database, CurvePoint, stage_id=pending["float"].id)) == 3
     for stage in rows(sqlite_database, Stage, status="done"):
         assert Artifacts(store).read_network(stage.key, stage.network_digest)
 
     ballast.unlink()
-    post(sqlite_database, **TINY, seeds=[1])
     run_to_end(sqlite_database, tmp_path)
+    assert status_of(sqlite_database, search_id) == "finished"
     assert [each.status for each in rows(sqlite_database, Evaluation)] == ["done", "done"]
     assert accuracies(sqlite_database) == of_first | expected(sqlite_database, tmp_path, seed=1)

@@ -19,6 +19,7 @@ from searcher.progress import progress
 from searcher.ray_tune import cluster, presence
 from searcher.ray_tune.cluster import Share, connect, slots
 from searcher.tables import Evaluation, Search, Stage
+from searcher.workers import NO_WORKER
 
 RESOURCES = st.lists(st.fixed_dictionaries({"CPU": st.integers(1, 64), "GPU": st.integers(0, 8)}), max_size=5)
 
@@ -145,7 +146,7 @@ def test_a_ray_search_says_what_it_waits_for_until_a_driver_is_there(database: D
         found.append(waits_for(on_ray))
     remedy = "no Ray driver runs: start one with `quantrank ray`"
     assert found == [remedy, None, None, remedy]
-    assert waits_for(other) is None
+    assert waits_for(other) == NO_WORKER
 
 
 def test_a_driver_knows_its_own_trials_and_whether_it_was_stopped(database: Database) -> None:

@@ -187,13 +187,13 @@ def test_a_worker_whose_store_lacks_a_float_network_says_so_and_trains_it_again(
         replace(worker_settings(tmp_path), artifacts=Artifacts(tmp_path / each)) for each in ("here", "elsewhere")
     )
     first = Worker(sqlite_database, here)
-    recorded = _recorder(monkeypatch, lambda stage, epoch: first.stop() if epoch == 2 else None)
+    recorded = _recorder(monkeypatch, lambda stage, _: None if stage.bit_widths.is_float else first.stop())
     first.run()
-    assert recorded == [("float", 1), ("float", 2)]
+    assert recorded == [("float", 1), ("float", 2), ("W2A2", 1)]
     run_to_end(Worker(sqlite_database, elsewhere))
     used = _recipe_of(sqlite_database, search_id)
     assert stored_results(sqlite_database) == _expected(tmp_path, "basic-L8-D3", ["W2A2"], used)
-    assert recorded == [("float", 1), ("float", 2), ("W2A2", 1)]  # no second result of the float stage
+    assert recorded[3:] == [("W2A2", 1)]  # no second result of the float stage
     (evaluation,) = rows(sqlite_database, Evaluation)
     network = stages_of(sqlite_database, evaluation.id)["float"]
     told = [each.message for each in caplog.records if each.levelname == "WARNING"]
@@ -409,12 +409,12 @@ def _recorder(monkeypatch: pytest.MonkeyPatch, after: Callable[[Stage, int], Non
         real_record(session, lease, stage_id, **values)
         recorded.append((session.get_one(Stage, stage_id).bit_widths, values["epoch"]))
 
-    def train(self: Any, plan: Any, float_state: Any, on_epoch: Callable[[Any], None]) -> Any:
+    def train(self: Any, plan: Any, float_state: Any, on_epoch: Callable[[Any], None], check: Any) -> Any:
         def on_epoch_and_after(point: Any) -> None:
             on_epoch(point)
             after(plan, point.epoch)
 
-        return real_train(self, plan, float_state, on_epoch_and_after)
+        return real_train(self, plan, float_state, on_epoch_and_after, check)
 
     monkeypatch.setattr(results, "record_epoch", record_epoch)
     monkeypatch.setattr(Executor, "_train", train)
@@ -454,10 +454,10 @@ def test_a_stopped_worker_hands_its_evaluation_back_and_another_continues_it(
     )
 
 
-def test_a_worker_stopped_in_the_last_epoch_of_a_stage_does_not_begin_the_next(
+def test_a_worker_stopped_in_the_last_epoch_of_a_stage_does_not_even_test_it_and_another_goes_on(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    post(sqlite_database, **TINY | {"recipe": recipe(2, 2)})
+    search_id = post(sqlite_database, **TINY | {"recipe": recipe(2, 2)})
     worker = new_worker(sqlite_database, tmp_path)
 
     def stop(stage: Any, epoch: int) -> None:
@@ -469,7 +469,13 @@ def test_a_worker_stopped_in_the_last_epoch_of_a_stage_does_not_begin_the_next(
     assert recorded == [("float", 1), ("float", 2)]
     (evaluation,) = rows(sqlite_database, Evaluation)
     assert (evaluation.status, evaluation.attempt) == ("queued", 0)
-    assert stages_of(sqlite_database, evaluation.id)["float"].status == "done"
+    stage = stages_of(sqlite_database, evaluation.id)["float"]
+    assert (stage.status, stage.epochs_done) == ("pending", 2)
+    run_to_end(new_worker(sqlite_database, tmp_path))
+    assert recorded == [("float", 1), ("float", 2), ("W2A2", 1), ("W2A2", 2)]  # no epoch twice
+    assert stored_results(sqlite_database) == _expected(
+        tmp_path, "basic-L8-D3", ["W2A2"], _recipe_of(sqlite_database, search_id)
+    )
 
 
 def test_a_worker_that_lost_its_lease_drops_the_evaluation_and_stores_nothing_more(

@@ -129,7 +129,7 @@ def test_a_worker_proposes_nothing_for_a_search_that_it_could_not_train(database
 
 def test_a_search_says_why_no_worker_can_train_it(database: Database) -> None:
     search_id = post(database)
-    assert _waits_for(database, search_id) is None  # nobody is there who could say
+    assert _waits_for(database, search_id) == workers.NO_WORKER
     _register(database, "one")
     assert _waits_for(database, search_id) is None
     _lacks(database, "one")

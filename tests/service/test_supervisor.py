@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from qcore import devices
 from qcore.devices import default_loader_processes
+from searcher import leases
 from searcher.database import Database
+from searcher.next_proposal import propose_next
+from searcher.tables import Evaluation
 from service import supervisor
+from service.app import create_app
 from service.cli import main
 from service.commands import worker
+from service.settings import Settings
 from service.supervisor import Supervisor
+
+BODY = {"task": "digits", "parameter_budget": 4000, "blocks": ["basic"], "depths": [8], "bit_widths": ["W2A2"]}
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(1, 8), (2, 6), (5, 2), (20, 1)])
@@ -56,3 +67,53 @@ def test_workers_of_one_command_divide_the_processes_that_decode_images(
         del arguments[1:3]  # with whom it is to end
         assert main(arguments) == 0
     assert found == [expected] * workers
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_until_it_can(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE_SECONDS", 0.02)
+    parent = Supervisor(sqlite_database, [[]])
+    program, started = tmp_path / "interpreter", tmp_path / "started"
+    parent._command = [str(program)]
+    parent.start()
+    wait_until(lambda: caplog.text.count("no worker could be started ([Errno 2] No such file or directory") >= 2)
+    program.write_text(f"#!/bin/sh\ntouch {started}\nexec sleep 600\n")  # not to be run yet: another error
+    wait_until(lambda: "Permission denied" in caplog.text)
+    program.chmod(0o700)
+    wait_until(started.exists)
+    parent.stop()
+    pauses = re.findall(r"another starts in", caplog.text)
+    assert len(pauses) >= 3
+
+
+def test_what_a_killed_worker_had_is_no_attempt_if_it_was_asked_to_stop(database: Database, tmp_path: Path) -> None:
+    """As one is that does not come to its end in time."""
+    parent = Supervisor(database, [[]])
+    program = tmp_path / "stubborn"
+    program.write_text(
+        "#!/bin/sh\ntrap '' TERM\necho $2 > " + str(tmp_path / "id") + "\nwhile :; do sleep 0.05; done\n"
+    )
+    program.chmod(0o700)
+    parent._command = [str(program)]
+    with TestClient(create_app(Settings(home=tmp_path, database_url=None), database)) as client:
+        client.base_url = "http://127.0.0.1"
+        assert client.post("/search", json=BODY).status_code == 201
+    parent.start()
+    wait_until(lambda: (tmp_path / "id").exists() and (tmp_path / "id").read_text().endswith("\n"))
+    assert propose_next(database)
+    with database.write() as session:
+        assert leases.claim(session, (tmp_path / "id").read_text().strip(), 1000.0)
+    parent.stop(0.2)
+    with database.read() as session:
+        (evaluation,) = session.scalars(select(Evaluation))
+    assert (evaluation.status, evaluation.attempt, evaluation.fruitless_attempts) == ("queued", 0, 0)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(3000):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise AssertionError("the condition never came true")

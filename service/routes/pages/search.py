@@ -13,7 +13,7 @@ from searcher.leaderboard import leaderboard_of_search
 from searcher.progress import candidates_of, progress
 from searcher.situation import search_recipe
 from searcher.tables import Search
-from searcher.workers import count_live
+from searcher.workers import NO_WORKER
 from service.dependencies import CallerOf, SearchId, existing_search, reads
 from service.lanes import in_loop
 from service.reproduction import recipe_text
@@ -62,7 +62,7 @@ def search_page(
         shades=SHADES,
         worst=min(accuracies.values(), default=None),
         best=max(accuracies.values(), default=None),
-        workers=count_live(session)[0],
+        no_worker=NO_WORKER,
         may_change=caller.may_change(search.posted_by),
         plotly=plotly.PATH,
         seen=seen,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from qcore import list_tasks
 from searcher.searches import list_searches
-from searcher.workers import count_live
+from searcher.workers import NO_WORKER, problem_of_all
 from service.dependencies import MOST_ID, FinalProgressOf, SettingsOf, reads
 from service.pagination import link_to
 from service.routes.pages.rendering import render
@@ -50,5 +50,5 @@ def index(
         newest=link_to(request, before=None),
         older=link_to(request, before=shown[-1].id) if len(found) > len(shown) else None,
         before=before,
-        workers=count_live(session)[0],
+        is_any_worker=problem_of_all(session) != NO_WORKER,
     )
