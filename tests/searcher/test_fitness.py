@@ -282,3 +282,41 @@ def test_without_a_temporary_folder_nothing_else_is_tried(tmp_path: Path) -> Non
     problem = found["temporary folder"]
     assert problem is not None
     assert problem.startswith("No usable temporary directory found in ['/tmp', ")
+
+
+READ_ONLY = """
+mkdir -p /mnt/home /usr/tmp
+mount --bind "$QUANTRANK_HOME" /mnt/home
+for each in /tmp /var/tmp /usr/tmp; do mount -t tmpfs -o ro none $each; done
+export QUANTRANK_HOME=/mnt/home
+cd /proc
+exec "$@"
+"""
+"""A command whose root file system is read-only but for its home, as a container's may be."""
+
+
+def test_a_worker_on_a_read_only_file_system_fails_nothing_beside_one_that_works(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    search_id = post(sqlite_database, proposed=True, **TINY | {"widths": [3, 4, 5], "parameter_budget": 10_000})
+    database_file = Path(sqlite_database.url.database or "")
+    here = {
+        "QUANTRANK_HOME": str(database_file.parent),
+        "QUANTRANK_DATABASE_URL": f"sqlite:////mnt/home/{database_file.name}",
+    }
+    sick = [*("unshare", "-m", "sh", "-c", READ_ONLY, "-"), sys.executable, "-m", "service", "worker"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(sick, env=os.environ | here, stdout=log, stderr=log)
+    try:
+        wait_until(
+            lambda: [each.unfit_reason is not None for each in rows(sqlite_database, WorkerRow)] == [True],
+            (tmp_path / "log").read_text,
+        )
+        run_to_end(_worker(sqlite_database, tmp_path, "healthy"))
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    found = rows(sqlite_database, Evaluation)
+    assert [(each.status, each.attempt, each.worker_id) for each in found] == [("done", 1, "healthy")] * 3
+    assert status_of(sqlite_database, search_id) == "finished"
+    assert (tmp_path / "log").read_text().count("is unfit") == 1
