@@ -56,14 +56,18 @@ def propose_next(
         placed: what somebody is about to claim, and so is not queued any more.
     """
     with database.turn(_TURN[engine]) as mine:
-        if not mine:
+        if not mine and asked is None:
             return False
         with database.read() as session:
             if asked is None:
                 waiting = searches_in_order(session, engine, worker_id)
             else:
                 waiting = list(session.scalars(searches_to_ask(engine, worker_id, asked, placed)))
-        return any(_propose_for(database, search_id, count, worker_id, asked) for search_id in waiting)
+        if mine:
+            return any(_propose_for(database, search_id, count, worker_id, asked) for search_id in waiting)
+    # To find that they have nothing to propose takes no turn: then nobody has to wait for who has it.
+    all(_has_nothing(database, search_id, asked) for search_id in waiting)
+    return False
 
 
 def searches_in_order(session: Session, engine: str, worker_id: str) -> list[int]:
@@ -108,6 +112,19 @@ def _propose_for(database: Database, search_id: int, count: int, worker_id: str,
             if _what_decides(session, search) == seen:
                 propose_all(session, search, _proposed(session, search, wishes))
                 return True
+
+
+def _has_nothing(database: Database, search_id: int, asked: Asked | None) -> bool:
+    """Whether a search has nothing to propose, which is noted."""
+    with database.read() as session:
+        search = session.get(Search, search_id)
+        if search is None:
+            return True
+        known = latest_event(session, search_id)
+        if is_of_this_release(search) and situation_of(session, search).next_wish() is not None:
+            return False
+    _note_asked(asked, search_id, known)
+    return True
 
 
 def _note_asked(asked: Asked | None, search_id: int, event_id: int) -> None:

@@ -262,3 +262,20 @@ def test_what_is_proposed_ahead_is_proposed_in_the_same_order(database: Database
             each.search_id for each in rows(database, Proposal) if (each.search_id, each.candidate_id) not in before
         ]
     assert proposed == [third - 1, third, first]
+
+
+def test_while_another_proposes_for_a_search_that_comes_first_nothing_of_others_is_claimed(
+    postgres_database: Database, tmp_path: Path
+) -> None:
+    database = postgres_database
+    post(database, proposed=True, widths=[3], seeds=[0, 1], priority=-1)
+    post(database, widths=[4])
+    worker = Claiming(database, worker_settings(tmp_path))
+    with database.turn(1) as mine:
+        assert mine
+        assert worker.next_claim() is None
+    first = worker.next_claim()
+    with database.turn(1):  # that search has nothing to propose any more, which takes no turn to find
+        second = worker.next_claim()
+    widths = [rows(database, Evaluation, id=lease.evaluation_id)[0].width for lease in (first, second) if lease]
+    assert widths == [4, 3]
