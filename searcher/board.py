@@ -19,7 +19,7 @@ from qcore.ranking import AccuracyInterval, Comparison, RankInterval
 from qcore.statistics import kendall_tau
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from numpy.typing import NDArray
 
@@ -42,6 +42,10 @@ COLUMNS = ("architecture", "block", "accuracy", "squares", *SORT_KEYS[1:])
 MOST_COMPARED_ORDERS = 2000
 """Entries, the best ones, that the agreement of two orders is told of."""
 
+MOST_LOOKED_THROUGH = 1000
+"""Entries, the best ones, of which the best that is not provisional is looked for."""
+
+_ASKED_AT_ONCE = 8
 _MOST_FILTERED = 16
 _values = attrgetter(*COLUMNS)
 _LIMITS = {
@@ -119,6 +123,7 @@ class Board:
     ) -> None:
         """``examples`` is how many validation accuracies are shares of; None of a metric that is no share."""
         self._names, self._columns, self._blocks, self._examples = names, columns, blocks, examples
+        self._firsts: dict[str, list[int]] = {}
         self._filtered: OrderedDict[tuple[Filters, Collection[str] | None], Board] = OrderedDict()
 
     @classmethod
@@ -210,15 +215,31 @@ class Board:
         value = float(self._columns[column][index])
         return None if math.isnan(value) else value
 
-    @property
-    def best(self) -> list[str]:
-        """Names of those with the best accuracy; several if they tie."""
-        return self._with_most("accuracy")
+    def best(self, column: str, are_provisional: Callable[[list[str]], Collection[str]] = lambda _: ()) -> list[str]:
+        """Names of those with the most of ``accuracy`` or ``float_accuracy``; several if they tie.
 
-    @property
-    def best_in_float(self) -> list[str]:
-        """Names of those whose float networks have the best accuracy."""
-        return self._with_most("float_accuracy")
+        Without those that are provisional, which is asked of a few names at a time. None, where all of the
+        ``MOST_LOOKED_THROUGH`` best are.
+        """
+        values, first = self._columns[column], self._first_by(column)
+        found: dict[str, float] = {}
+        for start in range(0, len(first), _ASKED_AT_ONCE):
+            some = {self.name(index): float(values[index]) for index in first[start : start + _ASKED_AT_ONCE]}
+            if found and max(some.values()) < max(found.values()):
+                break
+            provisional = are_provisional(list(some))
+            found |= {name: value for name, value in some.items() if name not in provisional}
+        return sorted(name for name, value in found.items() if value == max(found.values()))
+
+    def _first_by(self, column: str) -> list[int]:
+        """The best by a column, the greatest first."""
+        if column not in self._firsts:
+            values = self._columns[column]
+            known = np.flatnonzero(~np.isnan(values))
+            if len(known) > MOST_LOOKED_THROUGH:
+                known = known[np.argpartition(-values[known], MOST_LOOKED_THROUGH)[:MOST_LOOKED_THROUGH]]
+            self._firsts[column] = known[np.argsort(-values[known], kind="stable")].tolist()
+        return self._firsts[column]
 
     @cached_property
     def order_agreement(self) -> float | None:
@@ -282,7 +303,3 @@ class Board:
         value = float(self._keys(order)[index])
         shown = None if math.isinf(value) else value
         return Position(order.sort, shown, int(self._columns["parameters"][index]), self.name(index))
-
-    def _with_most(self, column: str) -> list[str]:
-        values = self._columns[column]
-        return [] if np.isnan(values).all() else sorted(self._names[values == np.nanmax(values)].tolist())

@@ -42,6 +42,11 @@ class Ranked(NamedTuple):
     bit_widths: str
 
 
+def ranked_by(task: str, task_version: str, numerics_version: int, recipe: Recipe) -> Ranked:
+    """The leaderboards of a task and recipe, at all bit widths: theirs is left empty."""
+    return Ranked(task, task_version, numerics_version, recipe.float_part.hash(), recipe.retraining.hash(), "")
+
+
 def count(session: Session, stages: Iterable[Stage]) -> None:
     """Brings the standings that ended stages take part in up to date: a float one, in all of its evaluation's."""
     found = list(stages)

@@ -18,14 +18,15 @@ from qcore.stages import NUMERICS_VERSION
 from searcher.board import Board, Filters, Order
 from searcher.boards import Boards
 from searcher.costs import costs_of_all
-from searcher.counting import Ranked
+from searcher.counting import ranked_by
 from searcher.ended_stages import ENDED, ended_stages, of_recipe
+from searcher.provisional import asked_revision, missing_of, missing_of_all_searches, pairs
 from searcher.situation import recipes_of, validation_examples
 from searcher.standings import Accuracy, accuracies, by_seed, ranking_accuracy, standing_of
 from searcher.tables import Candidate, Evaluation, Leaderboard, Proposal, Search, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from qcore.ranking import AccuracyInterval, RankInterval
     from searcher.board import Position
     from searcher.costs import Costs
+    from searcher.provisional import Missing
     from searcher.standings import EndedStage
 
 _ALL, _BEST_FIRST = Filters(), Order()
@@ -48,7 +50,8 @@ class Entry:
     ranks: RankInterval
     """Those it may have; of diverged ones all behind the others."""
     best_at: list[str]
-    """Of float and the ranking bit widths, those at which no entry has a better validation accuracy."""
+    """Of float and the ranking bit widths, those at which no entry that is not provisional has a better validation
+    accuracy. None of a provisional one."""
     architecture: str
     block: str
     depth: int
@@ -75,6 +78,8 @@ class Entry:
     """Every seed's; None for those that diverged."""
     interval: AccuracyInterval | None
     """Of the ranking accuracy. None where there is none, or nothing to tell it by: single seeds, no shares."""
+    missing: Missing
+    """Seeds that were asked for and have no result, by bit widths: with any, the entry is provisional."""
     provenance: list[dict[str, Any]]
     """Of every seed's stage at the ranking bit widths, as ``qcore.provenance`` gives it; empty if unknown."""
 
@@ -87,7 +92,9 @@ class LeaderboardPage:
     total: int
     """Entries of the leaderboard, on whichever page."""
     best: dict[str, list[str]]
-    """Architectures with the best validation accuracy in float and at the ranking bit widths; several if they tie."""
+    """Architectures with the best validation accuracy in float and at the ranking bit widths; several if they tie.
+
+    Those that are provisional are passed over."""
     order_agreement: float | None
     """Kendall's tau between the float and the ranking order, as ``Board`` tells it."""
     next: Position | None
@@ -117,7 +124,13 @@ def leaderboard_of_search(
     standings = [standing_of(ended, ranking, costs[name]) for name, ended in stages.items()]
     board = Board.of(standings, validation_examples(task, recipe)).filtered(filters)
     indices, following = board.page(order)
-    return _page(board, indices, following, stages, costs, bit_widths)
+    seeds = search.seeds if rung in (None, len(search.rungs)) else search.seeds[:1]
+    asked = dict.fromkeys(bit_widths, seeds)
+
+    def missing_of_some(names: Collection[str]) -> dict[str, Missing]:
+        return {name: lacks for name in names if (lacks := missing_of(asked, pairs(stages[name])))}
+
+    return _page(board, indices, following, stages, costs, bit_widths, missing_of_some)
 
 
 def leaderboard_of_task(
@@ -151,18 +164,25 @@ def leaderboard_of_task(
     )
     stages = _stages_by_seed(session, own, recipe, names) if indices else {}
     costs = _costs(session, stages, task, recipe, names, kept)
-    return _page(board, indices, following, stages, costs, names)
+    ranked = ranked_by(task.name, task.version, NUMERICS_VERSION, recipe)
+
+    def missing_of_some(some: Collection[str]) -> dict[str, Missing]:
+        return missing_of_all_searches(session, ranked, names, some)
+
+    return _page(board, indices, following, stages, costs, names, missing_of_some)
 
 
 def leaderboard_revisions(
     session: Session, task: Task, recipe: Recipe, bit_widths: Sequence[BitWidths]
-) -> tuple[tuple[int, int] | None, ...]:
-    """Id and revision of the leaderboards of a task and recipe at some bit widths; None where there is none yet.
+) -> tuple[object, ...]:
+    """Id and revision of the leaderboards of a task and recipe at some bit widths, None where there is none yet, and
+    ``asked_revision``.
 
     What ``leaderboard_of_task`` shows is the same as long as these are.
     """
     found = _leaderboards(session, task.name, task.version, NUMERICS_VERSION, recipe)
-    return tuple(found.get(str(bits)) for bits in bit_widths)
+    asked = asked_revision(session, ranked_by(task.name, task.version, NUMERICS_VERSION, recipe))
+    return (*(found.get(str(bits)) for bits in bit_widths), asked)
 
 
 def search_leaderboard(session: Session, search: Search, rung: int | None = None) -> list[Entry]:
@@ -207,7 +227,7 @@ def _leaderboards(
     session: Session, task: str, task_version: str, numerics_version: int, recipe: Recipe
 ) -> dict[str, tuple[int, int]]:
     """Ids and revisions of those that there are of a task and recipe, by bit widths."""
-    ranked = Ranked(task, task_version, numerics_version, recipe.float_part.hash(), recipe.retraining.hash(), "")
+    ranked = ranked_by(task, task_version, numerics_version, recipe)
     query = select(Leaderboard.bit_widths, Leaderboard.id, Leaderboard.revision).filter_by(
         **{name: value for name, value in ranked._asdict().items() if name != "bit_widths"}
     )
@@ -242,11 +262,16 @@ def _page(
     stages: Mapping[str, Sequence[Mapping[str, EndedStage]]],
     costs: Mapping[str, Costs],
     bit_widths: Sequence[str],
+    missing_of_some: Callable[[Collection[str]], Mapping[str, Missing]],
 ) -> LeaderboardPage:
-    best = {str(FLOAT): board.best_in_float, bit_widths[0]: board.best}
-    names = map(board.name, indices)
+    best = {
+        str(FLOAT): board.best("float_accuracy", missing_of_some),
+        bit_widths[0]: board.best("accuracy", missing_of_some),
+    }
+    names = [board.name(index) for index in indices]
+    missing = missing_of_some(names)
     entries = [
-        _entry(board, index, stages[name], costs[name], bit_widths, best)
+        _entry(board, index, stages[name], costs[name], bit_widths, best, missing.get(name, {}))
         for index, name in zip(indices, names, strict=True)
     ]
     return LeaderboardPage(entries, len(board), best, board.order_agreement, following)
@@ -259,6 +284,7 @@ def _entry(
     costs: Costs,
     bit_widths: Sequence[str],
     best: Mapping[str, Sequence[str]],
+    missing: Missing,
 ) -> Entry:
     ranking = [by_bits[bit_widths[0]] for by_bits in ended]
     first = ranking[0]
@@ -286,6 +312,7 @@ def _entry(
         ranking_accuracy=board.value(index, "accuracy"),
         ranking_accuracies=[stage.validation_accuracy for stage in ranking],
         interval=interval,
+        missing=missing,
         provenance=[stage.provenance or {} for stage in ranking],
     )
 

@@ -90,6 +90,8 @@ class Situation:
         """
         if self.left == 0:
             return None
+        if completion := self._completion():
+            return completion
         if self.strategy.promotes_early:
             return self._promotion() or self._entry(choose) or self._repetition()
         return self._entry(choose) or self._promotion() or self._repetition()
@@ -110,6 +112,15 @@ class Situation:
         for outcome in self.outcomes:
             found[outcome.rung].setdefault(outcome.architecture, []).append(outcome)
         return found
+
+    def _completion(self) -> Wish | None:
+        """The seeds that a candidate lacks at a rung it came to: a limit ended the search, and it was extended."""
+        for rung in reversed(range(self.strategy.rungs + 1)):
+            for architecture, outcomes in self._rungs[rung].items():
+                known = {outcome.seed for outcome in outcomes}
+                if lacking := tuple(seed for seed in self._seeds_at(rung) if seed not in known):
+                    return Wish(architecture, rung, lacking)
+        return None
 
     def _entry(self, choose: Choose) -> Wish | None:
         """A candidate of which nothing is known; none where what is left is needed to promote the best."""

@@ -24,14 +24,16 @@ from searcher.proposals import (
     propose_all,
     seeds_at,
     stages_at,
+    stages_wanted_by,
     wanted_evaluations,
 )
 from searcher.situation import OPEN, outcomes_of, situation_of
-from searcher.tables import Candidate, Evaluation, Event, IdempotencyKey, Proposal, Search
+from searcher.tables import Candidate, Evaluation, Event, IdempotencyKey, Proposal, Search, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from searcher.database import Database
@@ -151,8 +153,10 @@ def settle(session: Session, search: Search) -> None:
         return
     situation = situation_of(session, search)
     if situation.next_wish() is None:
-        has_more = replace(situation, left=None).next_wish() is not None
-        _finish(session, search, "max_evaluations" if has_more else "complete")
+        if replace(situation, left=None).next_wish() is not None:
+            _finish(session, search, "max_evaluations")
+        else:
+            _finish(session, search, "failures" if session.scalars(_without_result(search)).first() else "complete")
 
 
 def settle_ended(database: Database, search_ids: Sequence[int]) -> None:
@@ -185,6 +189,8 @@ def cancel_search(session: Session, search_id: int) -> Search | None:
 def extend_search(session: Session, search_id: int, limits: Limits) -> Search | None:
     """Gives a search the limits that are named; one that finished or failed goes on if they let it.
 
+    It trains what is missing then, and nothing twice.
+
     A time limit counts from now on. None if there is no such search.
 
     Raises:
@@ -203,11 +209,10 @@ def extend_search(session: Session, search_id: int, limits: Limits) -> Search | 
         search.started_at = read_clock(session)
     if search.status in ("finished", "failed"):
         search.status, search.ended_by, search.ended_at, search.problem = "running", None, None, None
-    # What a limit had cancelled is proposed again when its turn comes.
-    cancelled = select(Evaluation.id).where(Evaluation.status == "cancelled")
+    # What was cancelled, failed or was lost is proposed again when its turn comes.
     session.execute(
         delete(Proposal)
-        .where(Proposal.search_id == search.id, Proposal.evaluation_id.in_(cancelled), Proposal.free.is_(False))
+        .where(Proposal.search_id == search.id, Proposal.evaluation_id.in_(_without_result(search)))
         .execution_options(synchronize_session=False)
     )
     emit(session, [search], "search_extended", **changes)
@@ -270,10 +275,11 @@ def limit_reached(session: Session, search: Search) -> str | None:
         return "time_limit_s"
     if search.target_accuracy is not None:
         full = [outcome for outcome in outcomes_of(session, search) if outcome.rung == len(search.rungs)]
-        by_candidate = groupby(full, key=lambda outcome: outcome.architecture)
-        means = (mean_accuracy(list(outcomes)) for _, outcomes in by_candidate)
-        if any(mean is not None and mean >= search.target_accuracy for mean in means):
-            return "target_accuracy"
+        for _, outcomes in groupby(full, key=lambda outcome: outcome.architecture):
+            own = list(outcomes)
+            mean, lacks_seeds = mean_accuracy(own), set(search.seeds) - {outcome.seed for outcome in own}
+            if not lacks_seeds and mean is not None and mean >= search.target_accuracy:
+                return "target_accuracy"
     return None
 
 
@@ -288,6 +294,21 @@ def is_of_this_release(search: Search) -> bool:
     except InvalidInput:
         return False
     return (search.task_version, search.numerics_version) == (task.version, NUMERICS_VERSION)
+
+
+def _without_result(search: Search) -> Select[int]:
+    """Evaluations that a search has proposed, and that ended without a stage it asked for."""
+    return (
+        select(Evaluation.id)
+        .join(Proposal, Proposal.evaluation_id == Evaluation.id)
+        .join(Stage, Stage.evaluation_id == Evaluation.id)
+        .where(
+            Proposal.search_id == search.id,
+            Evaluation.status.not_in(OPEN),
+            Stage.status == "pending",
+            stages_wanted_by(search),
+        )
+    )
 
 
 def _finish(session: Session, search: Search, ended_by: str) -> None:

@@ -136,7 +136,8 @@ class Search(Base):
     """What its time limit counts from: created, or extended by one."""
     ended_at: Mapped[float | None]
     ended_by: Mapped[str | None] = mapped_column(String(32))
-    """Why it ended by itself: complete, max_evaluations, time_limit_s, target_accuracy or failed."""
+    """Why it ended by itself: complete, max_evaluations, time_limit_s, target_accuracy, failures (all was tried, and
+    some of it failed or was lost) or failed."""
     problem: Mapped[str | None] = mapped_column(Text)
     """Of a failed one: why."""
 

@@ -6,6 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
+from searcher.provisional import in_words
+
 if TYPE_CHECKING:
     from service.schemas import EntryView, LeaderboardView
 
@@ -27,7 +29,8 @@ def _columns(board: LeaderboardView, ranking: str) -> list[str]:
         *(f"{ranking}_validation", "interval_low", "interval_high", "interval_kind", "seeds", "diverged"),
         *(f"{bits}_test" for bits in board.bit_widths),
         *("float_validation", "float_test", "drop", "parameters", "macs"),
-        *(f"{ranking}_bit_operations", f"{ranking}_model_bytes", "train_seconds", "best_at", "evaluations"),
+        *(f"{ranking}_bit_operations", f"{ranking}_model_bytes", "train_seconds", "best_at", "provisional"),
+        "evaluations",
         *("task", "recipe", "recipe_hash", "quantrank", "numerics", "torch", "python", "device", "revision", "command"),
     ]
 
@@ -52,6 +55,7 @@ def _row(board: LeaderboardView, entry: EntryView, ranking: str) -> dict[str, An
         f"{ranking}_model_bytes": entry.model_bytes[ranking],
         "train_seconds": entry.train_seconds,
         "best_at": _joined(entry.best_at),
+        "provisional": in_words(entry.provisional or {}),
         "evaluations": _joined(entry.evaluations),
         "task": board.task,
         "recipe": board.recipe.name,

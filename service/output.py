@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from qcore.recipe import in_words
+from qcore import recipe
+from searcher.provisional import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +77,9 @@ def print_leaderboard(title: str, leaderboard: dict[str, Any]) -> None:
         [
             str(entry["rank"]),
             _range(entry["ranks"]["lowest"], entry["ranks"]["highest"], "d"),
-            entry["architecture"] + (" (diverged)" if entry["diverged"] else ""),
+            entry["architecture"]
+            + (" (diverged)" if entry["diverged"] else "")
+            + (" (provisional)" if entry["provisional"] else ""),
             number(entry["parameters"]),
             percent(entry["accuracy"][ranking]["validation"]),
             _UNKNOWN
@@ -105,9 +108,15 @@ def _notes(leaderboard: dict[str, Any]) -> Iterator[str]:
     elif "binomial" in kinds:
         examples = number(leaderboard["validation_examples"])
         yield f"95 %: binomial intervals of one seed's network on {examples} validation examples."
-    if leaderboard["total"] > 1 and all(leaderboard["best"].values()):
-        best = (f"{bits} {', '.join(names[:_MOST_TIED])}" for bits, names in leaderboard["best"].items())
-        yield f"Best by validation accuracy: {'; '.join(best)}."
+    lacking = {entry["architecture"]: entry["provisional"] for entry in leaderboard["entries"] if entry["provisional"]}
+    if lacking:
+        first, missing = next(iter(lacking.items()))
+        more = f"; and {len(lacking) - 1} more lack some" if len(lacking) > 1 else ""
+        yield f"Provisional, best at nothing until it is there: {first} lacks {in_words(missing)}{more}."
+    best = {bits: names for bits, names in leaderboard["best"].items() if names}
+    if leaderboard["total"] > 1 and best:
+        told = (f"{bits} {', '.join(names[:_MOST_TIED])}" for bits, names in best.items())
+        yield f"Best by validation accuracy: {'; '.join(told)}."
     if leaderboard["total"] > len(leaderboard["entries"]):
         yield f"{len(leaderboard['entries'])} of {number(leaderboard['total'])} entries."
     if leaderboard["order_agreement"] is not None:
@@ -124,4 +133,4 @@ def _range(low: float, high: float, form: str) -> str:
 def print_recipe_changes(name: str, changes: dict[str, Any]) -> None:
     """The settings of a recipe that are not those of the one it is named after; nothing where there are none."""
     if changes:
-        print(f"{name}: {in_words(changes)}")  # noqa: T201
+        print(f"{name}: {recipe.in_words(changes)}")  # noqa: T201

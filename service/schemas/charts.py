@@ -21,6 +21,7 @@ class ChartPoint(BaseModel):
     block: str
     evaluation: int
     rank: int
+    provisional: bool
     float_accuracy: float | None
     accuracy: float
     low: float | None
@@ -59,6 +60,7 @@ class SearchCharts(BaseModel):
                     block=entry.block,
                     evaluation=entry.evaluations[0],
                     rank=entry.rank,
+                    provisional=entry.provisional is not None,
                     float_accuracy=entry.accuracy["float"].validation,
                     accuracy=accuracies[index],
                     low=None if entry.interval is None else entry.interval.low,

@@ -54,7 +54,13 @@ class EntryView(BaseModel):
         "are clearly better to the entries less those that are clearly worse. Of diverged ones all behind the others."
     )
     best_at: list[str] = Field(
-        description="Of float and the ranking bit widths, those at which no entry has a better validation accuracy."
+        description="Of float and the ranking bit widths, those at which no entry has a better validation accuracy; "
+        "provisional entries are passed over."
+    )
+    provisional: dict[str, list[int]] | None = Field(
+        description="Seeds that were asked for and have no result, by bit widths; null where none is missing. Asked "
+        "for by the search whose leaderboard it is; on that of all searches by any that has begun with the network, "
+        "running or ended. A provisional entry has its rank, and is best at nothing."
     )
     architecture: str
     block: str
@@ -88,6 +94,7 @@ class EntryView(BaseModel):
             rank=entry.rank,
             ranks=entry.ranks,
             best_at=entry.best_at,
+            provisional=entry.missing or None,
             architecture=entry.architecture,
             block=entry.block,
             depth=entry.depth,
@@ -125,7 +132,7 @@ class LeaderboardView(BaseModel):
     )
     best: dict[str, list[str]] = Field(
         description="Architectures with the best validation accuracy in float and at the ranking bit widths, on this "
-        "page or not; several if they tie."
+        "page or not; several if they tie. Provisional entries are passed over, so that there may be none."
     )
     total: int = Field(description="Entries on all pages.")
     entries: list[EntryView]

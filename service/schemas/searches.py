@@ -46,7 +46,9 @@ class SearchView(BaseModel):
     created_at: datetime
     ended_at: datetime | None
     ended_by: str | None = Field(
-        description="Why it ended by itself: complete, max_evaluations, time_limit_s, target_accuracy or failed."
+        description="Why it ended by itself: complete (nothing that was asked for is missing), max_evaluations, "
+        "time_limit_s, target_accuracy, failures (all was tried, and some of it failed or was lost) or failed. To "
+        "extend it trains what is missing."
     )
     problem: str | None = Field(description="Of a failed search: why.")
     links: dict[str, str]

@@ -125,7 +125,7 @@ def test_filters_leave_what_is_within_them_ranked_among_itself(
         own = worth[board.name(index)]
         assert board.rank(index)[0] == 1 + sum(other > own for other in worth.values())
     best = max(worth.values(), default=-1.0)
-    assert board.best == sorted(name for name, each in worth.items() if each == best >= 0)
+    assert board.best("accuracy") == sorted(name for name, each in worth.items() if each == best >= 0)
 
 
 def test_a_sort_key_that_there_is_not_and_a_cursor_of_another_order_are_refused() -> None:

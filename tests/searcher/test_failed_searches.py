@@ -50,7 +50,7 @@ def test_one_result_is_enough_to_finish(database: Database) -> None:
     _fail(database, "RuntimeError")
     work(database, claim(database))
     (search,) = rows(database, Search)
-    assert (search.status, search.ended_by, search.problem) == ("finished", "complete", None)
+    assert (search.status, search.ended_by, search.problem) == ("finished", "failures", None)
     assert kinds(database, search_id)[-1] == "search_finished"
 
 

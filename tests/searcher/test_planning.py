@@ -30,10 +30,14 @@ def carried_out(
     workers: int = 1,
     most: int | None = None,
     order: int = 0,
+    known: list[Outcome] | None = None,
 ) -> list[Outcome]:
-    """Outcomes in the order of their proposals, by workers that take any time; fails where a plan would not end."""
+    """Outcomes in the order of their proposals, by workers that take any time; fails where a plan would not end.
+
+    ``known`` are those of before: the search was extended.
+    """
     drawn = random.Random(order)
-    outcomes: list[Outcome] = []
+    outcomes = list(known or [])
     for _ in range(10_000):
         left = None if most is None else most - len(outcomes)
         wish = Situation(strategy, candidates, tuple(outcomes), left).next_wish(load_sampler("random"))
@@ -99,6 +103,27 @@ def test_every_plan_ends_within_its_limit_and_evaluates_nothing_twice(
     for architecture in SPACE:
         seeds = [outcome.seed for outcome in outcomes if outcome.architecture == architecture]
         assert len(seeds) <= strategy.rungs + max(strategy.max_seeds, len(strategy.seeds))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    strategy=strategies(),
+    count=st.integers(1, 12),
+    workers=st.integers(1, 9),
+    most=st.integers(1, 40),
+    order=st.integers(0, 10**6),
+)
+def test_a_search_that_is_extended_completes_what_its_limit_left_out(
+    strategy: Strategy, count: int, workers: int, most: int, order: int
+) -> None:
+    limited = carried_out(strategy, SPACE[:count], by_width, workers=workers, most=most, order=order)
+    outcomes = carried_out(strategy, SPACE[:count], by_width, workers=workers, order=order, known=limited)
+    named = [(outcome.architecture, outcome.rung, outcome.seed) for outcome in outcomes]
+    assert len(named) == len(set(named))
+    for rung in range(strategy.rungs + 1):
+        seeds = strategy.seeds if rung == strategy.rungs else strategy.seeds[:1]
+        for architecture in at_rung(outcomes, rung):
+            assert {seed for each, at, seed in named if (each, at) == (architecture, rung)} >= set(seeds)
 
 
 @settings(deadline=None, max_examples=100)
@@ -181,16 +206,11 @@ def test_clear_winners_are_not_repeated() -> None:
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_results_that_are_there_already_are_not_asked_for_again(workers: int) -> None:
-    strategy = Strategy(rungs=1, promoted_share=0.25)
     known = Outcome(SPACE[0], 1, 0, 99.0, open=False)
-    asked = []
-    situation = Situation(strategy, SPACE[:8], (known,))
-    while wish := situation.next_wish():
-        asked.append(wish)
-        done = Outcome(wish.architecture, wish.rung, 0, by_width(wish.architecture, 0, 0), open=False)
-        situation = replace(situation, outcomes=(*situation.outcomes, done))
-    assert SPACE[0] not in [wish.architecture for wish in asked]
-    assert workers > 0
+    strategy = Strategy(rungs=1, promoted_share=0.25)
+    outcomes = carried_out(strategy, SPACE[:8], by_width, workers=workers, known=[known])
+    assert [outcome for outcome in outcomes if outcome.architecture == SPACE[0]] == [known]
+    assert set(at_rung(outcomes, 0)) == set(SPACE[1:8])
 
 
 @given(st.integers(1, 100), st.integers(0, 2000))

@@ -15,6 +15,8 @@ from qcore.export import NetworkDescription
 from qcore.layer_bits import activation_bits, input_bits, weight_bits
 from qcore.layers import Activation, Conv, Linear, weight_layers
 from searcher.costs import costs_of
+from searcher.counting import ranked_by
+from searcher.provisional import missing_of_all_searches
 from searcher.results import evaluations_alike, get_evaluation, stages_of_evaluation
 from searcher.searches import searches_of_evaluation
 from service.dependencies import MOST_ID, reads
@@ -52,6 +54,8 @@ def evaluation_page(
     bits = BitWidths.parse(chosen.bit_widths)
     settings = recipe.retraining.quantizers
     quantized = tuple(each.bit_widths for each in stages if each.bit_widths != str(FLOAT))
+    ranked = ranked_by(evaluation.task, evaluation.task_version, evaluation.numerics_version, recipe)
+    missing = missing_of_all_searches(session, ranked, list(dict.fromkeys(quantized)), [evaluation.architecture])
     return render(
         request,
         "evaluation.html",
@@ -59,6 +63,7 @@ def evaluation_page(
             evaluation, searches_of_evaluation(session, evaluation_id), [(each, ()) for each in stages]
         ),
         alike=evaluations_alike(session, evaluation),
+        missing=missing.get(evaluation.architecture),
         task=task,
         stages=stages,
         chosen=chosen,

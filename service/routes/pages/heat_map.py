@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Cell:
     """0 for the worst of the search, to SHADES - 1."""
     evaluation: int | None
     error: str | None
+    is_provisional: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,18 @@ def heat_maps(
     candidates: Sequence[tuple[Candidate, Sequence[Proposed]]],
     accuracies: Mapping[str, float],
     diverged: frozenset[str],
+    provisional: frozenset[str] = frozenset(),
 ) -> list[HeatMap]:
     """One map for each block kind, in the order of the candidates; accuracies by architecture."""
     low, high = min(accuracies.values(), default=0.0), max(accuracies.values(), default=0.0)
     by_block: dict[str, dict[tuple[int, int], Cell]] = {}
     for candidate, proposed in candidates:
         cell = _cell(candidate, proposed, accuracies.get(candidate.architecture), diverged, low, high)
+        cell = replace(cell, is_provisional=cell.architecture in provisional)
         cells = by_block.setdefault(candidate.block, {})
         former = cells.get((candidate.depth, candidate.width))
         # Networks may have depth and width in common and differ in their blocks; the best stands for them.
-        if former is None or (cell.accuracy or 0.0) > (former.accuracy or 0.0):
+        if former is None or _worth(cell) > _worth(former):
             cells[candidate.depth, candidate.width] = cell
     return [
         HeatMap(
@@ -65,6 +68,11 @@ def heat_maps(
         )
         for block, cells in by_block.items()
     ]
+
+
+def _worth(cell: Cell) -> tuple[bool, float]:
+    """What is provisional is best at nothing, but better than what has no result."""
+    return cell.accuracy is not None and not cell.is_provisional, cell.accuracy or 0.0
 
 
 def _cell(

@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
 from qcore.recipe import in_words
+from searcher import provisional
 from service import durations
 
 if TYPE_CHECKING:
@@ -97,3 +98,4 @@ _templates = Jinja2Templates(
 _templates.env.trim_blocks = _templates.env.lstrip_blocks = True
 for _filter in (percent, count, short_count, file_size, duration, moment, in_words):
     _templates.env.filters[_filter.__name__] = _filter
+_templates.env.filters["missing_in_words"] = provisional.in_words

@@ -44,7 +44,10 @@ def search_page(
     leaderboard = LeaderboardView.of(task, search_recipe(search), search.bit_widths, page)
     accuracies = {entry.architecture: entry.ranking_accuracy for entry in entries if entry.ranking_accuracy is not None}
     maps = heat_maps(
-        candidates_of(session, search), accuracies, frozenset(each.architecture for each in entries if each.diverged)
+        candidates_of(session, search),
+        accuracies,
+        frozenset(each.architecture for each in entries if each.diverged),
+        frozenset(each.architecture for each in entries if each.missing),
     )
     table, found = table_of(leaderboard, query)
     return render(

@@ -1,5 +1,5 @@
 // Accuracy at the ranking bit widths against a cost, with the Pareto front and the budget.
-import { axis, colorOf, colors, draw, openOnClick, tell } from "./theme.js";
+import { axis, colorOf, colors, draw, nameOf, openOnClick, tell } from "./theme.js";
 
 const TITLES = { parameters: "Parameters", model_bytes: "Bytes", bit_operations: "Bit operations", macs: "MACs" };
 
@@ -33,10 +33,10 @@ export function drawPareto(element, { points, budgets, ranking }, cost) {
         width: 0,
         color: colorOf(block),
       },
-      text: own.map((point) => `${point.architecture}, rank ${point.rank}`),
+      text: own.map((point) => `${nameOf(point)}, rank ${point.rank}`),
       customdata: own.map((point) => point.evaluation),
       mode: "markers",
-      marker: { color: colorOf(block), size: own.map((point) => (point.on_front[cost] ? 11 : 8)) },
+      marker: { color: colorOf(block), symbol: own.map((point) => (point.provisional ? "circle-open" : "circle")), size: own.map((point) => (point.on_front[cost] ? 11 : 8)) },
       hovertemplate: `<b>%{text}</b><br>%{y:.2f} % at %{x:,} ${TITLES[cost].toLowerCase()}<extra></extra>`,
     });
   }

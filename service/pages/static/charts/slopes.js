@@ -1,13 +1,14 @@
 // Each architecture from its float accuracy to that at the ranking bit widths.
-import { axis, colorOf, colors, draw, openOnClick, tell } from "./theme.js";
+import { axis, colorOf, colors, draw, nameOf, openOnClick, tell } from "./theme.js";
 
 export function drawSlopes(element, { points, ranking }) {
   const both = points.filter((point) => point.float_accuracy !== null);
   if (!both.length) return tell(element, `Lines appear with the first ${ranking} results.`);
   const { ink } = colors();
-  const best = both[0];
+  const complete = both.filter((point) => !point.provisional);
+  const best = complete[0]; // none while all are provisional
   const room = element.clientWidth < 480 ? 1.2 : 0.55; // for the names beside the lines
-  const floatBest = both.reduce((one, other) => (other.float_accuracy > one.float_accuracy ? other : one));
+  const floatBest = complete.length ? complete.reduce((one, other) => (other.float_accuracy > one.float_accuracy ? other : one)) : undefined;
   const named = new Set();
   const traces = both.map((point) => {
     const isMarked = point === best || point === floatBest;
@@ -20,7 +21,7 @@ export function drawSlopes(element, { points, ranking }) {
       x: [0, 1],
       y: [point.float_accuracy, point.accuracy],
       customdata: [point.evaluation, point.evaluation],
-      text: [point.architecture, point.architecture],
+      text: [nameOf(point), nameOf(point)],
       mode: "lines+markers",
       opacity: isMarked ? 1 : 0.55,
       line: { color: colorOf(point.block), width: isMarked ? 3 : 1.5 },
@@ -38,7 +39,7 @@ export function drawSlopes(element, { points, ranking }) {
     align: x ? "left" : "right",
     font: { color: ink, size: 11 },
   });
-  const annotations = [label(best, 1, best.accuracy, `best ${ranking}`), label(floatBest, 0, floatBest.float_accuracy, "best float")];
+  const annotations = best ? [label(best, 1, best.accuracy, `best ${ranking}`), label(floatBest, 0, floatBest.float_accuracy, "best float")] : [];
   if (floatBest !== best) {
     annotations.push(label(floatBest, 1, floatBest.accuracy, `rank ${floatBest.rank}`));
     const values = both.flatMap((point) => [point.float_accuracy, point.accuracy]);

@@ -10,6 +10,7 @@ export function colorOf(block) {
   return color(`series-${blocks.get(block)}`);
 }
 
+export const nameOf = (point) => point.architecture + (point.provisional ? " (provisional)" : "");
 export const series = (index) => color(`series-${(index % 8) + 1}`);
 export const colors = () => ({ ink: color("ink"), quiet: color("quiet"), line: color("line"), paper: color("paper"), bad: color("bad") });
 
