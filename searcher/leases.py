@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, func, select, update
+from sqlalchemy import Double, Integer, String, and_, bindparam, case, func, select, update
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
@@ -23,8 +24,9 @@ from searcher.workers import is_anothers_to_try, lacks_data
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import BindParameter, ColumnElement, Select
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql.dml import ReturningUpdate
 
     from searcher.serving_order import Placed
 
@@ -48,8 +50,8 @@ def claim(session: Session, worker_id: str, seconds: float, asked: Mapping[int, 
     One statement, so that two workers never take the same. What it selects is materialized: as a plain sub-select
     PostgreSQL may run it again for every row, and lock several.
     """
-    query = in_order(select(Evaluation.id), "optuna", worker_id, asked=asked)
-    return _take(session, query, worker_id, seconds)
+    pairs = {} if asked is None else {"asked": list(asked.items())}
+    return _take(session, _claim_statement(asks=asked is not None), worker_id, seconds, pairs)
 
 
 def claim_evaluation(session: Session, evaluation_id: int, worker_id: str, seconds: float) -> Lease | None:
@@ -61,7 +63,7 @@ def claim_evaluation(session: Session, evaluation_id: int, worker_id: str, secon
         ~lacks_data(worker_id, Evaluation),
         ~is_anothers_to_try(worker_id),
     )
-    return _take(session, query, worker_id, seconds)
+    return _take(session, _taking(query), worker_id, seconds, {})
 
 
 def is_claimable(session: Session, evaluation_id: int) -> bool:
@@ -95,28 +97,46 @@ def claimable(
 
 def count_claimable(session: Session, engine: str, most: int) -> int:
     """How many evaluations of an engine's searches nobody has, counted up to ``most``."""
-    queued = queue(engine)
-    waiting = select(queued.c.evaluation_id).distinct().limit(most).subquery()
-    return session.scalars(select(func.count()).select_from(waiting)).one()
+    return session.scalars(_count_statement(engine), {"most": most}).one()
 
 
-def _take(session: Session, wanted: Select[int], worker_id: str, seconds: float) -> Lease | None:
+@lru_cache
+def _count_statement(engine: str) -> Select[int]:
+    waiting = select(queue(engine).c.evaluation_id).distinct().limit(bindparam("most", type_=Integer)).subquery()
+    return select(func.count()).select_from(waiting)
+
+
+@lru_cache
+def _claim_statement(*, asks: bool) -> ReturningUpdate[int]:
+    """Made once: that takes longer than all the rest of a claim."""
+    asked: BindParameter[Any] | None = bindparam("asked", expanding=True) if asks else None
+    return _taking(in_order(select(Evaluation.id), "optuna", bindparam("claimer", type_=String), asked=asked))
+
+
+def _taking(wanted: Select[int]) -> ReturningUpdate[int]:
     first = wanted.limit(1).with_for_update(skip_locked=True, of=Evaluation).cte("first").prefix_with("MATERIALIZED")
-    token = secrets.token_hex(16)
-    claimed = session.scalars(
+    return (
         update(Evaluation)
         .where(Evaluation.id.in_(select(first.c.id)))
         .values(
             status="running",
-            lease_token=token,
-            lease_ends=database_now() + seconds,
+            lease_token=bindparam("token"),
+            lease_ends=database_now() + bindparam("seconds", type_=Double),
             attempt=Evaluation.attempt + 1,
             fruitless_attempts=Evaluation.fruitless_attempts + 1,
-            worker_id=worker_id,
+            worker_id=bindparam("claimer", type_=String),
         )
         .returning(Evaluation.id)
         .execution_options(synchronize_session=False)
-    ).one_or_none()
+    )
+
+
+def _take(
+    session: Session, taking: ReturningUpdate[int], worker_id: str, seconds: float, more: dict[str, Any]
+) -> Lease | None:
+    token = secrets.token_hex(16)
+    values = {"claimer": worker_id, "token": token, "seconds": seconds, **more}
+    claimed = session.scalars(taking, values).one_or_none()
     if claimed is None:
         return None
     note_served(session, claimed)

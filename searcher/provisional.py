@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import String, cast, func, select
 
 from searcher.ended_stages import ENDED, of_recipe
 from searcher.tables import Evaluation, Event, Proposal, Search, Stage
@@ -55,13 +55,14 @@ def missing_of_all_searches(
         *of_recipe(ranked.task, ranked.task_version, ranked.numerics_version, ranked.float_recipe_hash),
         Evaluation.architecture.in_(architectures),
     )
-    begun = (
-        select(Evaluation.architecture, Proposal.search_id)
-        .join(Proposal, Proposal.evaluation_id == Evaluation.id)
-        .where(*own)
-        .distinct()
-    )
-    links = session.execute(begun).all()
+    # Evaluation by evaluation: a join may read all proposals there are.
+    begun = func.aggregate_strings(cast(Proposal.search_id, String), " ")
+    wanting = select(begun).where(Proposal.evaluation_id == Evaluation.id).scalar_subquery()
+    links = {
+        (architecture, int(number))
+        for architecture, numbers in session.execute(select(Evaluation.architecture, wanting).where(*own))
+        for number in (numbers or "").split()
+    }
     searches = {
         number: (seeds, names)
         for number, seeds, names in session.execute(

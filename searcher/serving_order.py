@@ -8,9 +8,24 @@ when the first of them does, runs for all of them, and its claim serves them all
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Text, and_, case, cast, exists, func, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from qcore.stages import NUMERICS_VERSION
@@ -21,7 +36,7 @@ from searcher.workers import is_anothers_to_try, lacks_data
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sqlalchemy import CTE, ColumnElement, Select
+    from sqlalchemy import CTE, ColumnElement, Select, Update
     from sqlalchemy.orm import Session
 
 MOST_ATTEMPTS = 3
@@ -33,6 +48,9 @@ Asked = dict[int, int]
 """Searches that had nothing to propose, by the latest event that each had then: only another changes that."""
 Placed = tuple[int, int]
 """An evaluation's id and its attempts, when it was given to somebody who has yet to claim it."""
+ForWorker: TypeAlias = "str | BindParameter[str]"
+HasAsked: TypeAlias = "Mapping[int, int] | BindParameter[Any]"
+"""``Asked``, or a parameter that its pairs are given for."""
 
 
 def is_free() -> ColumnElement[bool]:
@@ -41,7 +59,7 @@ def is_free() -> ColumnElement[bool]:
     return or_(Evaluation.status == "queued", ended)
 
 
-def queue(engine: str, worker_id: str | None = None, placed: Collection[Placed] = ()) -> CTE:
+def queue(engine: str, worker_id: ForWorker | None = None, placed: Collection[Placed] = ()) -> CTE:
     """Free evaluations that a search of an engine has proposed, each with every running search that has.
 
     Columns ``evaluation_id``, ``search_id``, and ``wanted``: whether a stage that this search asked for is pending.
@@ -94,9 +112,9 @@ def is_running(placed: Collection[Placed] = ()) -> ColumnElement[bool]:
 def in_order(
     query: Select[Any],
     engine: str,
-    worker_id: str | None = None,
+    worker_id: ForWorker | None = None,
     placed: Collection[Placed] = (),
-    asked: Mapping[int, int] | None = None,
+    asked: HasAsked | None = None,
 ) -> Select[Any]:
     """A query of evaluations, of those of ``queue``, the first one first; one that several want comes for each.
 
@@ -119,7 +137,7 @@ def in_order(
     first_to_ask = (
         select(func.min(placed_at.c.place))
         .join(Search, Search.id == placed_at.c.search_id)
-        .where(*_may_propose(engine, queued, worker_id or "", asked))
+        .where(*_may_propose(engine, queued, "" if worker_id is None else worker_id, asked))
         .scalar_subquery()
     )
     return query.where(placed_at.c.place < func.coalesce(first_to_ask, placed_at.c.place + 1))
@@ -148,18 +166,23 @@ def note_served(session: Session, evaluation_id: int) -> None:
 
     A candidate of theirs that another claim is writing this to at the same moment is left to it: nobody waits.
     """
+    session.execute(_noting_served(), {"claimed": evaluation_id})
+
+
+@lru_cache
+def _noting_served() -> Update:
     latest = select(func.max(_waits_since())).where(Search.status == "running").scalar_subquery()
     served = (
         select(Candidate.id)
         .join(Proposal, Proposal.candidate_id == Candidate.id)
         .join(Search, Search.id == Proposal.search_id)
-        .where(Proposal.evaluation_id == evaluation_id, Search.status == "running", _is_wanted())
+        .where(Proposal.evaluation_id == bindparam("claimed"), Search.status == "running", _is_wanted())
         .order_by(Candidate.id)
         .with_for_update(skip_locked=True, key_share=True, of=Candidate)
         .cte("served")
         .prefix_with("MATERIALIZED")
     )
-    session.execute(
+    return (
         update(Candidate)
         .where(Candidate.id.in_(select(served.c.id)))
         .values(served_at=case((database_now() > latest, database_now()), else_=latest + _SERVED_APART_SECONDS))
@@ -167,15 +190,16 @@ def note_served(session: Session, evaluation_id: int) -> None:
     )
 
 
-def _may_propose(engine: str, queued: CTE, worker_id: str, asked: Mapping[int, int]) -> tuple[ColumnElement[bool], ...]:
-    latest_event = select(func.max(Event.id)).where(Event.search_id == Search.id).scalar_subquery()
-    known = [and_(Search.id == search_id, latest_event == event_id) for search_id, event_id in asked.items()]
+def _may_propose(engine: str, queued: CTE, worker_id: ForWorker, asked: HasAsked) -> tuple[ColumnElement[bool], ...]:
+    of_search = select(func.max(Event.id)).where(Event.search_id == Search.id).scalar_subquery()
+    latest_event = func.coalesce(of_search, 0)  # as ``events.latest_event`` says
+    known = asked if isinstance(asked, BindParameter) else list(asked.items())
     return (
         Search.engine == engine,
         Search.numerics_version == NUMERICS_VERSION,
         ~lacks_data(worker_id, Search),
         Search.id.not_in(select(queued.c.search_id).where(queued.c.wanted)),
-        *(~each for each in known),
+        tuple_(Search.id, latest_event).not_in(known),
     )
 
 

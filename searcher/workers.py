@@ -177,10 +177,14 @@ def lacks_data(worker_id: Any, of: type[Evaluation] | type[Search]) -> ColumnEle
 def is_anothers_to_try(worker_id: Any) -> ColumnElement[bool]:
     """The SQL condition that an evaluation met an error on this worker, and another one that could train it runs."""
     other = aliased(Worker)
-    lacking = exists().where(
-        MissingData.worker_id == other.id,
-        MissingData.task == Evaluation.task,
-        MissingData.task_version == Evaluation.task_version,
+    lacking = (
+        exists()
+        .where(
+            MissingData.worker_id == other.id,
+            MissingData.task == Evaluation.task,
+            MissingData.task_version == Evaluation.task_version,
+        )
+        .correlate(other, Evaluation)  # which is two selects further out: else it would be read from end to end
     )
     of_release = other.versions["numerics"].as_integer() == Evaluation.numerics_version
     could = exists().where(
