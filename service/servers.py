@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -111,12 +113,26 @@ def embedded_server(settings: Settings, workers: int, told: str | None = None) -
 
 @contextmanager
 def ray_driver(settings: Settings) -> Iterator[None]:
-    """Ray on this host, with a driver that places evaluations on it, for as long as the block lasts."""
-    with _Log(settings.home / "logs" / "ray.log").writing() as log:
-        driver = subprocess.Popen(own_command("ray"), stdout=log, stderr=log, start_new_session=True)  # noqa: S603  ours
+    """Ray on this host, with a driver that places evaluations on it, for as long as the block lasts.
+
+    Should the driver end before, that is said with the reason, and the block is interrupted: nothing would be trained.
+    """
+    log, stopping = _Log(settings.home / "logs" / "ray.log"), threading.Event()
+    with log.writing() as file:
+        driver = subprocess.Popen(own_command("ray"), stdout=file, stderr=file, start_new_session=True)  # noqa: S603  ours
+
+    def watch() -> None:
+        status = driver.wait()
+        if not stopping.is_set():
+            told = f"quantrank: the Ray driver of this command has ended ({_in_words(status, log)})"
+            print(told, file=sys.stderr, flush=True)  # noqa: T201
+            _thread.interrupt_main()
+
+    threading.Thread(target=watch, name="driver-watch", daemon=True).start()
     try:
         yield
     finally:
+        stopping.set()
         _stop(driver)
 
 

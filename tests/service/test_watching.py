@@ -103,6 +103,23 @@ def test_when_a_commands_own_server_dies_it_says_so_and_how_to_come_back(tmp_pat
     assert "Traceback" not in told
 
 
+def test_when_a_commands_own_driver_does_not_start_it_says_why(tmp_path: Path) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "ray.py").write_text("raise ImportError('built for another Python')\n")
+    (tmp_path / "folder").mkdir()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUANTRANK_")}
+    environment = {**inherited, "QUANTRANK_HOME": str(tmp_path / "home"), "QUANTRANK_PORT": "9"}
+    environment["PYTHONPATH"] = str(tmp_path / "packages")
+    arguments = ["search", "--task", "digits", "--parameter-budget", "9000", "--depths", "8", "--engine", "ray"]
+    with started(arguments, environment, tmp_path / "folder") as command:
+        assert command.process.wait(60) == 130
+        told = (tmp_path / "folder" / "told").read_text()
+    assert "the Ray driver of this command has ended (" in told
+    assert "needs Ray, which cannot be imported (built for another Python)" in told
+    assert "quantrank watch 1" in told
+    assert "Traceback" not in told
+
+
 def test_a_search_that_is_nowhere_cannot_be_watched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
