@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from searcher.tables import Evaluation, Search, Worker
-from searcher.workers import DRIVER, lives
+from searcher.workers import DRIVER, is_fit, lives
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -29,7 +29,7 @@ class PoolFigures:
     leases_ended: int
     """Evaluations whose worker lost its lease and that nobody has taken over yet."""
     workers: dict[str, int]
-    """By what they do: working or idle."""
+    """By what they do: working, idle or unfit."""
     drivers: int
     """Of Ray clusters."""
 
@@ -48,17 +48,15 @@ def pool_figures(session: Session) -> PoolFigures:
     searches = dict(session.execute(select(Search.status, func.count()).group_by(Search.status)).all())
     held = select(func.count()).where(Evaluation.is_held())
     ended = select(func.count()).where(Evaluation.is_abandoned())
-    by_kind = (
-        select(Worker.device, Worker.evaluation_id.is_not(None), func.count())
-        .where(lives())
-        .group_by(Worker.device, Worker.evaluation_id.is_not(None))
-    )
-    workers, drivers = {"working": 0, "idle": 0}, 0
-    for device, is_working, count in session.execute(by_kind):
-        if device == DRIVER:
+    state = case((~is_fit(), "unfit"), (Worker.evaluation_id.is_not(None), "working"), else_="idle").label("state")
+    is_driver = (Worker.device == DRIVER).label("is_driver")
+    by_kind = select(is_driver, state, func.count()).where(lives()).group_by("is_driver", "state")
+    workers, drivers = {"working": 0, "idle": 0, "unfit": 0}, 0
+    for drives, state_of_these, count in session.execute(by_kind):
+        if drives:
             drivers += count
         else:
-            workers["working" if is_working else "idle"] += count
+            workers[state_of_these] += count
     return PoolFigures(
         searches=searches,
         queued=session.scalars(select(func.count()).where(Evaluation.status == "queued")).one(),

@@ -19,6 +19,7 @@ from building import end_lease, kinds, post, recipe, rows, stages_of, status_of
 from searcher.artifacts import Artifacts, checkpoint_file
 from searcher.leaderboard import search_leaderboard
 from searcher.leases import Lease
+from searcher.progress import progress
 from searcher.ray_tune.cluster import Share
 from searcher.ray_tune.driver import Driver
 from searcher.ray_tune.presence import DEVICE
@@ -154,7 +155,7 @@ def test_what_cannot_be_trained_is_failed_with_what_is_wrong(sqlite_database: Da
     starts_from_nothing = {"float_part": {"checkpoint": {"path": "nowhere.safetensors", "sha256": "0" * 64}}}
     search_id = post(sqlite_database, **THREE | {"widths": [3], "recipe": starts_from_nothing})
     with _by_worker(sqlite_database, tmp_path):
-        _wait_until(lambda: status_of(sqlite_database, search_id) == "finished")
+        _wait_until(lambda: status_of(sqlite_database, search_id) == "failed")
     (evaluation,) = rows(sqlite_database, Evaluation)
     assert (evaluation.status, evaluation.attempt) == ("failed", 1)
     assert evaluation.error is not None
@@ -216,3 +217,24 @@ def test_a_driver_told_to_stop_has_its_trials_hand_back_what_they_have_after_the
     workers = {each.device: each for each in rows(database, WorkerRow)}
     assert workers.keys() == {"cpu", DEVICE}
     assert all(each.stopped_at is not None for each in workers.values())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_node_that_is_unfit_claims_nothing_says_why_and_goes_on_once_it_is_mended(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    database, store = sqlite_database, tmp_path / "a file"
+    store.write_text("in the way")
+    search_id = post(database, engine="ray", **THREE | {"widths": [3], "recipe": recipe(1, 1)})
+    settings = replace(_settings(tmp_path), artifacts=Artifacts(store), first_proof_pause_seconds=0.1)
+    with _running(Driver(database, settings, ONE_CORE)):
+        _wait_until(lambda: any(each.unfit_reason for each in rows(database, WorkerRow)))
+        with database.read() as session:
+            waits_for = progress(session, session.get_one(Search, search_id)).waits_for
+        assert waits_for is not None
+        assert f"store: QUANTRANK_ARTIFACTS: '{store}' cannot be written" in waits_for
+        assert [(each.status, each.attempt) for each in rows(database, Evaluation)] == [("queued", 0)]
+        store.unlink()
+        _wait_until(lambda: status_of(database, search_id) == "finished")
+    assert [(each.status, each.attempt) for each in rows(database, Evaluation)] == [("done", 1)]

@@ -89,12 +89,13 @@ def test_the_pool_is_counted(client: TestClient, database: Database, tmp_path: P
     play_worker(database, search["id"])
     settings = WorkerSettings(tmp_path, Artifacts(tmp_path))
     with database.write() as session:
-        for worker_id in ("a", "b", "c"):
+        for worker_id in ("a", "b", "c", "d"):
             workers.register(session, worker_id, settings)
         done, lost, queued = session.query(Evaluation).order_by(Evaluation.id)
         lost.status, lost.attempt = "lost", 3
         queued.status = "queued"
         workers.beat(session, "a", done.id)
+        workers.note_fitness(session, "d", "ill")
         session.execute(update(Worker).where(Worker.id == "c").values(heartbeat_at=database_now() - 1000))
 
     found = figures(client)
@@ -106,7 +107,7 @@ def test_the_pool_is_counted(client: TestClient, database: Database, tmp_path: P
         1,
         0,
     ]
-    assert [figure(found, "quantrank_workers", state=each) for each in ("working", "idle")] == [1, 1]
+    assert [figure(found, "quantrank_workers", state=each) for each in ("working", "idle", "unfit")] == [1, 1, 1]
     assert figure(found, "quantrank_searches", status="finished") == 1
     assert figure(found, "quantrank_searches", status="running") == 1
     assert figure(found, "quantrank_lost_claims") == 2
