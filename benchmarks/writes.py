@@ -14,10 +14,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from searcher.tables import Search, SignIn
 from service.access.roles import Role
 from service.access.secrets import digest_of, hint_of, new_key
 
-BODY = {"task": "digits", "parameter_budget": 20_000}
+BODY = {"task": "digits", "parameter_budget": 20_000, "blocks": ["basic"], "depths": [8, 14]}
 CHECK_SECONDS = 0.05
 
 Ask = Callable[[httpx.AsyncClient, int], Coroutine[Any, Any, httpx.Response]]
@@ -72,24 +73,26 @@ def serving(url: str, folder: Path) -> Iterator[str]:
         server.wait(30)
 
 
-@asynccontextmanager
-async def health(url: str) -> AsyncIterator[list[float]]:
-    """Seconds that /readyz took, again and again as long as the block lasts."""
+@contextmanager
+def health(url: str) -> Iterator[list[float]]:
+    """Seconds that /readyz took, again and again as long as the block lasts; asked beside what the clients do."""
     took: list[float] = []
+    over = threading.Event()
 
-    async def ask() -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-            while True:
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not over.wait(CHECK_SECONDS):
                 started = time.perf_counter()
-                assert (await client.get("/readyz")).status_code == 200
+                assert client.get("/readyz").status_code == 200
                 took.append(time.perf_counter() - started)
-                await asyncio.sleep(CHECK_SECONDS)
 
-    asking = asyncio.create_task(ask())
+    asking = threading.Thread(target=ask)
+    asking.start()
     try:
         yield took
     finally:
-        asking.cancel()
+        over.set()
+        asking.join()
 
 
 async def ask_until_done(ask: Ask, client: httpx.AsyncClient, number: int, told: Counter[int]) -> httpx.Response:
@@ -109,7 +112,7 @@ async def measure(sort: str, url: str, row: Ask, crowd: Ask, count: int) -> tupl
         started = time.perf_counter()
         first = [await ask_until_done(row, client, number, told[0]) for number in range(count)]
         in_a_row = time.perf_counter() - started
-        async with health(url) as took:
+        with health(url) as took:
             started = time.perf_counter()
             second = await asyncio.gather(*(ask_until_done(crowd, client, number, told[1]) for number in range(count)))
             at_once = time.perf_counter() - started
@@ -143,8 +146,11 @@ async def measure_all(url: str, database: Database, count: int) -> None:
         return lambda client, number: client.delete(paths[number])
 
     def sign_in(key: str) -> Ask:
-        headers = {"Origin": url}
-        return lambda client, _: client.post("/sign-in", data={"key": key}, headers=headers)
+        def ask(client: httpx.AsyncClient, _: int) -> Coroutine[Any, Any, httpx.Response]:
+            client.cookies.clear()  # each is another browser
+            return client.post("/sign-in", data={"key": key}, headers={"Origin": url})
+
+        return ask
 
     posted = await measure("post", url, post(), post(), count)
     paths = [[each.headers["location"] for each in answers] for answers in posted]

@@ -19,6 +19,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from qcore.errors import InvalidInput
 from searcher.deadline import seconds_left
+from searcher.outages import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 DATABASE_URL = "QUANTRANK_DATABASE_URL"
 SQLITE_BUSY_TIMEOUT_MS = 30_000
+_INSTRUCTIONS_PER_LOOK = 20_000
+"""Of SQLite's virtual machine: about a millisecond."""
 _WAL_ATTEMPTS, _WAL_PAUSE_SECONDS = 100, 0.05
 _IDLE_IN_TRANSACTION_SECONDS = 60
 _PREPARE = "prepare_threshold"
@@ -123,6 +126,7 @@ class Database:
                 self.engine, "do_connect", lambda _dialect, _record, _given, named: pulse.connect({**OPTIONS, **named})
             )
             event.listen(self.engine, "connect", _prepare_postgres)
+        self.outage = Outage()
         self._writing = self.engine.execution_options(quantrank_writes=True)
 
     @property
@@ -137,6 +141,7 @@ class Database:
         """A session that only reads; on SQLite it waits for nobody."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+        self.outage.end()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -145,6 +150,7 @@ class Database:
             yield session
             for call in session.info.pop(_AT_THE_END, ()):
                 call(session)
+        self.outage.end()
         for then in session.info.pop(_AFTERWARDS, ()):
             then(self)
 
@@ -241,6 +247,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver opens no transaction of its own: _begin_sqlite does
     for pragma in (f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}", "foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
+    # A statement that nobody waits for any more is interrupted.
+    connection.set_progress_handler(lambda: seconds_left() == 0.0, _INSTRUCTIONS_PER_LOOK)
 
 
 def _prepare_postgres(connection: Any, _record: object) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from qcore import FLOAT
 from qcore.checkpoints import from_bytes
@@ -20,9 +20,12 @@ from qcore.training_memory import peak_bytes
 from searcher import results
 from searcher.artifacts import NetworkUnusable, StoreFailed
 from searcher.log_context import is_for
+from searcher.outages import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
 
     from qcore import Stage
     from qcore.data import Data
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from searcher.worker_settings import WorkerSettings
 
 __all__ = ["Executor", "Interrupted"]
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +68,12 @@ class Executor:
             Interrupted: when the worker stops; the checkpoint of the last whole epoch is there.
             StoreFailed: when the store does not take a network for long.
         """
-        with self._database.write() as session:
+
+        def start(session: Session) -> StageToTrain | None:
             is_for(searches=results.start_evaluation(session, lease))
-            stage = results.next_stage(session, lease)
+            return results.next_stage(session, lease)
+
+        stage = self._write(start, check_lease)
         while stage:
             if self._stopping():
                 raise Interrupted(stage.plan.label)
@@ -78,8 +86,9 @@ class Executor:
 
         def record(point: CurvePoint) -> None:
             check_lease()
-            with self._database.write() as session:
-                results.record_epoch(session, lease, stage.stage_id, **asdict(point))
+            self._write(
+                lambda session: results.record_epoch(session, lease, stage.stage_id, **asdict(point)), check_lease
+            )
 
         digest = None
         if plan.bit_widths.is_float:
@@ -89,7 +98,9 @@ class Executor:
             result = _NEVER_TRAINED
         else:
             result, digest = self._train(plan, self._float_state(lease, stage, check_lease), record, check_lease)
-        with self._database.write() as session:
+        made = provenance(self._device) | result.variant | {"peak_bytes": peak_bytes()}
+
+        def accept(session: Session) -> StageToTrain | None:
             results.accept_stage(
                 session,
                 lease,
@@ -100,11 +111,23 @@ class Executor:
                 train_seconds=result.train_seconds,
                 network_digest=digest,
                 divergence=None if result.divergence is None else asdict(result.divergence),
-                provenance=provenance(self._device) | result.variant | {"peak_bytes": peak_bytes()},
+                provenance=made,
             )
-            following = results.next_stage(session, lease)
+            return results.next_stage(session, lease)
+
+        following = self._write(accept, check_lease)
         self._settings.artifacts.checkpoint(plan.key).remove()
         return following
+
+    def _write(self, write: Callable[[Session], R], check_lease: Callable[[], None]) -> R:
+        """Writes something once the database answers: what was trained is worth waiting with."""
+
+        def check() -> None:
+            check_lease()
+            if self._stopping():
+                raise Interrupted
+
+        return patiently(self._database, write, check)
 
     def _train(
         self,
@@ -168,8 +191,7 @@ class Executor:
         log.warning("%s: training its network again", plan.label)
         start_state = starting_network(plan, self._settings.data_root)
         result, digest = self._train(plan, start_state, lambda _: None, check_lease)
-        with self._database.write() as session:
-            results.replace_network(session, lease, stage.of_float.id, digest)
+        self._write(lambda session: results.replace_network(session, lease, stage.of_float.id, digest), check_lease)
         artifacts.checkpoint(plan.key).remove()
         return result.state
 

@@ -122,7 +122,7 @@ class Worker:
                     self._beat(None)
                     next_beat = time.monotonic() + self._settings.lease_seconds / 3
             except SQLAlchemyError as error:
-                log.warning("the database does not answer: %s", error)
+                self._database.outage.begin(error)
                 busy = False
             if not busy:
                 self._stopping.wait(self._pause())
@@ -221,7 +221,7 @@ class Worker:
             if 2 * missing >= wanted:
                 self._propose(missing)
         except SQLAlchemyError as error:
-            log.warning("the database does not answer: %s", error)
+            self._database.outage.begin(error)
 
     def _pause(self) -> float:
         """Seconds to the next look for work; drawn, so that those who began together do not go on together."""
@@ -300,7 +300,7 @@ class Worker:
             try:
                 return self.hand_back()
             except SQLAlchemyError as error:
-                log.warning("the database does not answer: %s", error)
+                self._database.outage.begin(error)
                 if time.monotonic() >= last:
                     return None
                 time.sleep(_HAND_BACK_PAUSE_SECONDS)
@@ -316,10 +316,13 @@ class Worker:
     @contextmanager
     def _kept(self, lease: Lease) -> Iterator[LeaseKeeper]:
         def renew() -> None:
-            with self._database.write() as session:
-                leases.renew(session, lease, self._settings.lease_seconds)
-            self._beat(lease.evaluation_id)
-            end_at_limits(self._database)
+            try:
+                with self._database.write() as session:
+                    leases.renew(session, lease, self._settings.lease_seconds)
+                self._beat(lease.evaluation_id)
+                end_at_limits(self._database)
+            except SQLAlchemyError as error:
+                self._database.outage.begin(error)
 
         def ask() -> None:
             if not self._stopping.is_set() and self._told_to_stop():

@@ -165,7 +165,7 @@ class Feed:
             try:
                 is_all = await self._look_once(started)
             except SQLAlchemyError as error:
-                log.warning("events are late, the database does not answer: %s", error)
+                self._database.outage.begin(error)
             else:
                 rest = max(POLL_SECONDS if is_all else 0.0, _REST_PER_LOOK * (time.monotonic() - started))
             with suppress(TimeoutError):

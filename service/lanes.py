@@ -76,6 +76,15 @@ class NoTurn(Exception):  # noqa: N818  it is an answer
     """It did not come to be a request's turn in time. Nothing of it was done."""
 
 
+class Stopping(Exception):  # noqa: N818  it is an answer
+    """The server ends, and waits no longer."""
+
+    def __init__(self, *, was_begun: bool) -> None:
+        """``was_begun`` says that the call runs, and may yet be done before the process ends."""
+        super().__init__(was_begun)
+        self.was_begun = was_begun
+
+
 class ClientLeft(Exception):  # noqa: N818  a state of affairs, not a fault
     """Whoever asked has gone before it was their turn."""
 
@@ -129,6 +138,7 @@ class Turns:
 
         Raises:
             NoTurn: when its turn did not come in time.
+            Stopping: when the server ends before the call does.
             ClientLeft: when whoever asked left before.
         """
 
@@ -150,6 +160,8 @@ class Turns:
                 if left.done() and lane is not Lane.WRITES:  # what may be stored already is not given up
                     self._deadline.leave()
             return await ended
+        except asyncio.CancelledError:
+            raise Stopping(was_begun=not job.cancel()) from None
         finally:
             job.cancel()
             left.cancel()

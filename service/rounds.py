@@ -6,6 +6,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from searcher import leases
 from searcher.searches import end_at_limits
 
@@ -32,6 +34,8 @@ class Rounds(threading.Thread):
         while not self._stopping.wait(self._pause_seconds):
             try:
                 make_round(self._database)
+            except SQLAlchemyError as error:
+                self._database.outage.begin(error)
             except Exception as error:  # whatever it is, the next round comes
                 log.warning("searches are not looked through for those at their limits: %s", error)
 

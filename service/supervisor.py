@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
 """After which a worker that was asked to stop is killed: it has ended by itself before, if it can."""
+_LAST_WRITE_SECONDS = 1.0
+"""How long it may take to store that a worker has ended: its lease ends by itself, too."""
 _FIRST_PAUSE_SECONDS = 1.0
 _SHORT_LIFE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -68,8 +70,9 @@ class Supervisor:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+        last = time.monotonic() + _LAST_WRITE_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, last - time.monotonic()))
 
     def _keep_alive(self, index: int) -> None:
         pause = _FIRST_PAUSE_SECONDS

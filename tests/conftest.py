@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from networks import Network
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
@@ -166,6 +167,23 @@ def mount() -> Iterator[Callable[[Path, int], None]]:
             stack.callback(subprocess.run, ["umount", str(folder)], check=True)
 
         yield mounted
+
+
+@pytest.fixture
+def network(postgres_database: Database) -> Iterator[Network]:
+    with postgres_database.read() as session:
+        folder, port = (session.scalar(text(f"SHOW {name}")) for name in ("unix_socket_directories", "port"))
+    with closing(Network(f"{folder}/.s.PGSQL.{port}")) as network:
+        yield network
+
+
+@pytest.fixture
+def far_database(postgres_database: Database, network: Network) -> Iterator[Database]:
+    """The database by way of the network."""
+    url = postgres_database.url.difference_update_query(["host"]).set(host="127.0.0.1", port=network.port)
+    database = Database(url.render_as_string(hide_password=False))
+    yield database
+    database.dispose()
 
 
 def _execute(url: URL, statement: str) -> None:

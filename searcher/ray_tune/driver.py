@@ -71,7 +71,7 @@ class Driver:
                 try:
                     has_work = next_evaluation(self._database) is not None
                 except SQLAlchemyError as error:
-                    log.warning("the database does not answer: %s", error)
+                    self._database.outage.begin(error)
                     has_work = False
                 if has_work:
                     _place(self._trials, self._share)
@@ -94,7 +94,7 @@ class Driver:
             with self._database.write() as session:
                 what(session, self._trials.driver_id)
         except SQLAlchemyError as error:
-            log.warning("the database does not answer: %s", error)
+            self._database.outage.begin(error)
 
     def _has_trials(self) -> bool:
         try:

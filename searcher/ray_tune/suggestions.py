@@ -82,7 +82,7 @@ class Suggestions(Searcher):
                 with self._database.read() as session:
                     memory = self._share.memory_bytes or memory_of(session, evaluation, self._trials.settings.device)
         except SQLAlchemyError as error:
-            log.warning("the database does not answer: %s", error)
+            self._database.outage.begin(error)
             self._next_look = time.monotonic() + self._trials.settings.poll_seconds
             return None
         if evaluation is None:

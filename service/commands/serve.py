@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 256
+_KEEP_ALIVE_SECONDS = 30
+_SWITCH_SECONDS = 0.001
 
 
 def run(arguments: Namespace) -> int:
@@ -75,6 +77,8 @@ def run(arguments: Namespace) -> int:
         gc.collect()
         gc.freeze()
         gc.set_threshold(700, 10, 1000)
+        # The event loop gives Python's lock away with every send, and waits so long for threads that compute.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         if arguments.exit_with is None:  # one that lives for a single command is not for others to use
             _announce(settings.server_file, url)
         print(f"quantrank is ready at {url}", flush=True)
@@ -96,6 +100,7 @@ def run(arguments: Namespace) -> int:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=2,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
     server = _Server(config, ready, leaving)
     # Uvicorn takes these over while it runs and raises them again when it has shut down, for the handlers it found

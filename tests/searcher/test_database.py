@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from building import at_once
 from sqlalchemy import func, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from qcore import InvalidInput
 from searcher.database import Database
+from searcher.deadline import Deadline, waited_for
+from searcher.outages import is_busy
 from searcher.tables import Candidate, Worker
 
 if TYPE_CHECKING:
@@ -169,6 +173,34 @@ def test_a_writer_is_not_held_up_by_an_open_reader(database: Database) -> None:
             writer.add(_worker(1))
     with database.read() as reader:
         assert _count(reader) == 1
+
+
+def test_a_statement_ends_with_the_patience_of_whoever_waits_for_it(database: Database) -> None:
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1e9) SELECT count(*) FROM n"
+    started = time.monotonic()
+    with waited_for(Deadline(0.5)), pytest.raises(OperationalError) as ended, database.read() as session:
+        session.execute(text(count))
+    assert is_busy(ended.value)
+    assert time.monotonic() - started < 30
+    with database.read() as session:
+        assert _count(session) == 0
+
+
+def test_a_lock_is_waited_for_as_long_as_somebody_waits(database: Database) -> None:
+    with database.write() as session:
+        session.add(_worker())
+
+    def change() -> None:
+        with waited_for(Deadline(0.5)), database.write() as session:
+            session.execute(update(Worker).values(pid=1))
+
+    with database.write() as holder:
+        holder.execute(update(Worker).values(pid=2))
+        with ThreadPoolExecutor(1) as pool, pytest.raises(OperationalError) as ended:
+            pool.submit(change).result(30)
+    assert is_busy(ended.value)
+    with database.read() as session:
+        assert session.scalars(select(Worker.pid)).one() == 2
 
 
 def test_every_sqlite_connection_is_prepared_alike(sqlite_database: Database) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from callers import bearer, make_key
 from live import serving
+from networks import Network
 from sqlalchemy import text
 
 from searcher.database import Database
@@ -33,58 +30,6 @@ UNAVAILABLE = (
 )
 
 
-class Network:
-    """A way to a PostgreSQL that can be closed: connections are accepted then, by the kernel, and nothing is passed."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self.open = threading.Event()
-        self.open.set()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self.open.set()
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._path)
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while received := source.recv(65536):
-                self.open.wait()
-                target.sendall(received)
-        for each in (source, target):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def network(postgres_database: Database) -> Iterator[Network]:
-    with postgres_database.read() as session:
-        folder, port = (session.scalar(text(f"SHOW {name}")) for name in ("unix_socket_directories", "port"))
-    with closing(Network(f"{folder}/.s.PGSQL.{port}")) as network:
-        yield network
-
-
-@pytest.fixture
-def far_database(postgres_database: Database, network: Network) -> Iterator[Database]:
-    """The database by way of the network."""
-    url = postgres_database.url.difference_update_query(["host"]).set(host="127.0.0.1", port=network.port)
-    database = Database(url.render_as_string(hide_password=False))
-    yield database
-    database.dispose()
-
-
 def test_a_server_says_that_its_database_does_not_answer_and_goes_on_when_it_does(
     far_database: Database, postgres_database: Database, network: Network, tmp_path: Path
 ) -> None:
@@ -98,6 +43,9 @@ def test_a_server_says_that_its_database_does_not_answer_and_goes_on_when_it_doe
             return answer, time.monotonic() - started
 
         assert client.post("/search", json=BODY, headers=key).status_code == 201
+        with ExitStack() as stack:  # so many connections are open, and will be taken up again
+            for _ in range(16):
+                stack.enter_context(far_database.read()).execute(text("SELECT 1"))
         network.open.clear()
 
         healthy, ready = pool.submit(timed, "/healthz"), pool.submit(timed, "/readyz")
