@@ -10,13 +10,14 @@ from sqlalchemy import func, select
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.events import latest_event, lock_searches
+from searcher.leases import count_claimable
 from searcher.proposals import ToPropose, propose_all
 from searcher.samplers import load_sampler
 from searcher.searches import is_of_this_release, settle
-from searcher.serving_order import places, searches_to_ask
-from searcher.situation import OPEN, situation_of
+from searcher.serving_order import searches_in_order, searches_to_ask
+from searcher.situation import situation_of
 from searcher.tables import Candidate, Evaluation, Proposal, Search
-from searcher.workers import lacks_data, note_missing
+from searcher.workers import note_missing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -59,27 +60,17 @@ def propose_next(
         if not mine and asked is None:
             return False
         with database.read() as session:
+            if not mine and count_claimable(session, engine, 1) == 0:
+                return False
             if asked is None:
                 waiting = searches_in_order(session, engine, worker_id)
             else:
-                waiting = list(session.scalars(searches_to_ask(engine, worker_id, asked, placed)))
+                waiting = searches_to_ask(session, engine, worker_id, asked, placed)
         if mine:
             return any(_propose_for(database, search_id, count, worker_id, asked) for search_id in waiting)
-    # To find that they have nothing to propose takes no turn: then nobody has to wait for who has it.
+    # To find that they have nothing to propose takes no turn: then what is queued need not wait for who has it.
     all(_has_nothing(database, search_id, asked) for search_id in waiting)
     return False
-
-
-def searches_in_order(session: Session, engine: str, worker_id: str) -> list[int]:
-    """Ids of an engine's running searches in the order in which they are proposed for."""
-    placed_at = places(Evaluation.status.in_(OPEN))
-    query = (
-        select(Search.id)
-        .join(placed_at, placed_at.c.search_id == Search.id)
-        .where(Search.engine == engine, ~lacks_data(worker_id, Search))
-        .order_by(placed_at.c.place)
-    )
-    return list(session.scalars(query))
 
 
 def _propose_for(database: Database, search_id: int, count: int, worker_id: str, asked: Asked | None) -> bool:

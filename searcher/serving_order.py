@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import (
     BindParameter,
+    String,
     Text,
     and_,
     bindparam,
@@ -30,6 +31,7 @@ from sqlalchemy.orm import aliased
 
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
+from searcher.situation import OPEN
 from searcher.tables import Candidate, Evaluation, Event, Proposal, Search, Stage
 from searcher.workers import is_anothers_to_try, lacks_data
 
@@ -143,8 +145,19 @@ def in_order(
     return query.where(placed_at.c.place < func.coalesce(first_to_ask, placed_at.c.place + 1))
 
 
-def searches_to_ask(engine: str, worker_id: str, asked: Mapping[int, int], placed: Collection[Placed]) -> Select[Any]:
+def searches_to_ask(
+    session: Session, engine: str, worker_id: str, asked: Mapping[int, int], placed: Collection[Placed] = ()
+) -> list[int]:
     """Ids of those that come before everything that is queued and may have something to propose, in their order."""
+    values = {"asker": worker_id, "asked": list(asked.items())}
+    return list(session.scalars(_asking(engine, tuple(placed)), values))
+
+
+@lru_cache(maxsize=16)
+def _asking(engine: str, placed: tuple[Placed, ...]) -> Select[int]:
+    """Made once, as a claim's statement is: that takes longer than to execute it."""
+    worker_id: BindParameter[str] = bindparam("asker", type_=String)
+    asked: BindParameter[Any] = bindparam("asked", expanding=True)
     queued, placed_at = queue(engine, worker_id, placed), places(is_running(placed))
     first_queued = (
         select(func.min(placed_at.c.place))
@@ -157,6 +170,22 @@ def searches_to_ask(engine: str, worker_id: str, asked: Mapping[int, int], place
         .join(placed_at, placed_at.c.search_id == Search.id)
         .where(*_may_propose(engine, queued, worker_id, asked))
         .where(or_(first_queued.is_(None), placed_at.c.place < first_queued))
+        .order_by(placed_at.c.place)
+    )
+
+
+def searches_in_order(session: Session, engine: str, worker_id: str) -> list[int]:
+    """Ids of an engine's running searches in the order in which they are proposed for: what is queued counts too."""
+    return list(session.scalars(_ordering(engine), {"asker": worker_id}))
+
+
+@lru_cache
+def _ordering(engine: str) -> Select[int]:
+    placed_at = places(Evaluation.status.in_(OPEN))
+    return (
+        select(Search.id)
+        .join(placed_at, placed_at.c.search_id == Search.id)
+        .where(Search.engine == engine, ~lacks_data(bindparam("asker", type_=String), Search))
         .order_by(placed_at.c.place)
     )
 
