@@ -70,27 +70,32 @@ def queue(engine: str, worker_id: ForWorker | None = None, placed: Collection[Pl
         worker_id: leaves out what this worker, or this release, cannot train, or another worker is to try.
         placed: leaves these out too.
     """
-    query = (
-        select(Proposal.evaluation_id, Proposal.search_id, _is_wanted().label("wanted"))
-        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
-        .join(Search, Search.id == Proposal.search_id)
-        .where(is_free(), Search.status == "running", or_(Search.engine == engine, _is_shared_with(engine)))
-    )
+    query = select(Evaluation.id).where(is_free())
     if worker_id is not None:
         lacks, is_anothers = lacks_data(worker_id, Evaluation), is_anothers_to_try(worker_id)
         query = query.where(Evaluation.numerics_version == NUMERICS_VERSION, ~lacks, ~is_anothers)
     if placed:
         query = query.where(tuple_(Evaluation.id, Evaluation.attempt).not_in(placed))
-    return query.cte("queue").prefix_with("MATERIALIZED")
+    # First, by their status: a planner may also begin with all that a running search has ever proposed.
+    free = query.cte("free").prefix_with("MATERIALIZED")
+    return (
+        select(Proposal.evaluation_id, Proposal.search_id, _is_wanted().label("wanted"))
+        .join(free, free.c.id == Proposal.evaluation_id)
+        .join(Search, Search.id == Proposal.search_id)
+        .where(Search.status == "running", or_(Search.engine == engine, _is_shared_with(engine)))
+        .cte("queue")
+        .prefix_with("MATERIALIZED")
+    )
 
 
 def places(counts_as_running: ColumnElement[bool]) -> CTE:
     """The running searches with their place in the order, from 1 on; columns ``search_id`` and ``place``."""
+    counted = select(Evaluation.id).where(counts_as_running).cte("counted").prefix_with("MATERIALIZED")
     running = (
         select(Proposal.search_id, func.count().label("count"))
-        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
+        .join(counted, counted.c.id == Proposal.evaluation_id)
         .join(Search, Search.id == Proposal.search_id)
-        .where(counts_as_running, Search.status == "running", _is_wanted())
+        .where(Search.status == "running", _is_wanted())
         .group_by(Proposal.search_id)
         .subquery()
     )

@@ -193,6 +193,18 @@ def test_searches_of_one_priority_share_a_worker(database: Database, tmp_path: P
     assert served == [first, second] * 3 + [first] * 3
 
 
+def test_of_equal_searches_the_one_with_the_fewest_running_comes_before_the_one_that_waited_longest(
+    database: Database,
+) -> None:
+    first = post(database, proposed=True, widths=[3], seeds=[0, 1, 2])
+    held = [claim(database), claim(database)]
+    second = post(database, proposed=True, widths=[4], seeds=[0, 1, 2])
+    work(database, claim(database))  # of the second: the first is served longer ago from here on
+    after = [claim(database) for _ in range(3)]
+    wanting = [rows(database, Proposal, evaluation_id=each.evaluation_id)[0].search_id for each in (*held, *after)]
+    assert wanting == [first, first, second, second, first]
+
+
 def test_a_search_that_has_all_it_wanted_of_an_evaluation_lends_it_no_priority(database: Database) -> None:
     post(database, proposed=True, widths=[3, 4], priority=100)
     done, held = claim(database), claim(database)  # held keeps the search running
