@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from qcore.files import read_metadata, write_whole
+from qcore.host_reads import to_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,7 @@ def read_checkpoint(checkpoint: Checkpoint) -> Saved | None:
 def to_bytes(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> bytes:
     """Tensors and a JSON-able description as the content of a safetensors file."""
     return save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        {name: to_host(tensor, "a checkpoint").contiguous() for name, tensor in tensors.items()},
         {"quantrank": json.dumps(metadata)},
     )
 

@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from qcore.host_reads import read
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -54,22 +56,26 @@ class Watch:
         """What broke in a step whose loss this is, after its backward pass and update; None if nothing did."""
         if self._output is not None:
             return Divergence(step, self._output, "output")
-        if not bool(loss.isfinite()):
+        if not _is_finite(loss):
             return Divergence(step, None, "loss")
         if self._gradient is not None:
             return Divergence(step, self._gradient, "gradient")
         for name, tensor in self._network.state_dict().items():
-            if not bool(tensor.isfinite().all()):
+            if not _is_finite(tensor):
                 return Divergence(step, name.split(".")[0], "state")
         return None
 
     def _look_at(self, name: str, output: Tensor) -> None:
-        if self._output is None and not bool(output.isfinite().all()):
+        if self._output is None and not _is_finite(output):
             self._output = name
 
     def _looking_at_gradient(self, name: str) -> Callable[[Tensor], None]:
         def look(parameter: Tensor) -> None:
-            if self._gradient is None and parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+            if self._gradient is None and parameter.grad is not None and not _is_finite(parameter.grad):
                 self._gradient = name
 
         return look
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(read(tensor.isfinite().all(), "where a run broke"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from qcore.host_reads import read, to_host
 from qcore.layers import BatchNorm, Conv, Linear
 from qcore.levels import LEAST_CLIPPING_VALUE
 
@@ -103,7 +104,7 @@ def measure_quantization(network: Network, layers: tuple[Layer, ...], x: Tensor)
     was_training = network.training
     network.eval()
     try:
-        quantized, read = _values(network, layers, x)
+        quantized, taken = _values(network, layers, x)
         with _in_float([quantizer for _, quantizer in network.activation_quantizers()]):
             full, _ = _values(network, layers, x)
     finally:
@@ -115,7 +116,7 @@ def measure_quantization(network: Network, layers: tuple[Layer, ...], x: Tensor)
             if module.weight_quantizer is not None
         ),
         tuple(
-            _activations(name, quantizer, read[name], quantized[name])
+            _activations(name, quantizer, taken[name], quantized[name])
             for name, quantizer in network.activation_quantizers()
             if quantizer.bits is not None
         ),
@@ -129,8 +130,8 @@ def _weights(name: str, weight: Tensor, quantizer: WeightQuantizer) -> WeightMea
     reach = max(levels.largest_positive, levels.largest_negative)
     return WeightMeasurement(
         name,
-        float(step),
-        float(step) * reach,
+        read(step, "a measurement"),
+        read(step, "a measurement") * reach,
         _decibels(weight, weight - quantized),
         _distribution(quantized, step, levels),
     )
@@ -141,12 +142,12 @@ def _activations(name: str, quantizer: ActivationQuantizer, x: Tensor, quantized
     with _in_float([quantizer]):
         y = quantizer(x)
     step = quantizer.step_size()
-    clipping_value = float(step) * quantizer.levels.highest
+    clipping_value = read(step, "a measurement") * quantizer.levels.highest
     return ActivationMeasurement(
         name,
-        float(step),
+        read(step, "a measurement"),
         clipping_value,
-        float((y.abs() > clipping_value).double().mean()),
+        read((y.abs() > clipping_value).double().mean(), "a measurement"),
         _decibels(y, y - quantized),
         _distribution(quantized, step, quantizer.levels),
     )
@@ -167,8 +168,8 @@ def _values(network: Network, layers: tuple[Layer, ...], x: Tensor) -> tuple[dic
     inputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_module: nn.Module, read: tuple[Tensor, ...], output: Tensor) -> None:
-            inputs[name], outputs[name] = read[0], output
+        def hook(_module: nn.Module, taken: tuple[Tensor, ...], output: Tensor) -> None:
+            inputs[name], outputs[name] = taken[0], output
 
         return hook
 
@@ -183,7 +184,7 @@ def _values(network: Network, layers: tuple[Layer, ...], x: Tensor) -> tuple[dic
 
 def _distribution(quantized: Tensor, step: Tensor, levels: Levels) -> CodeDistribution:
     codes = (quantized.double() / step.double() - levels.offset).round().long().flatten() - levels.lowest
-    counts = torch.bincount(codes, minlength=len(levels.codes)).tolist()
+    counts = to_host(torch.bincount(codes, minlength=len(levels.codes)), "a distribution of codes").tolist()
     shares = tuple(count / codes.numel() for count in counts)
     dead = tuple(code for code, count in zip(levels.codes, counts, strict=True) if not count)
     return CodeDistribution(tuple(levels.codes), shares, dead)
@@ -196,8 +197,8 @@ def _decibels(signal: Tensor, error: Tensor) -> float | None:
 
 def _ratio(noise: Tensor, signal: Tensor) -> float:
     """Power of noise over that of the signal; 0 where there is no signal."""
-    power = float(signal.double().square().sum())
-    return float(noise.double().square().sum()) / power if power else 0.0
+    power = read(signal.double().square().sum(), "a measurement")
+    return read(noise.double().square().sum(), "a measurement") / power if power else 0.0
 
 
 @contextmanager

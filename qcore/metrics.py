@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qcore.data import evaluation_batches
+from qcore.host_reads import read
 from qcore.tasks.task import IGNORED
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def measure(network: nn.Module, data: Data, split: AnySplit, before_batch: Calla
         batch = _confusion(logits, labels) if data.metric == "mIOU" else (logits.argmax(1) == labels).sum()
         counts = batch if counts is None else counts + batch
     assert counts is not None, "an empty split has no metric"
-    return mean_iou(counts) if data.metric == "mIOU" else 100 * int(counts) / len(split)
+    return mean_iou(counts) if data.metric == "mIOU" else 100 * read(counts, "an accuracy") / len(split)
 
 
 def mean_iou(confusion: Tensor) -> float:
@@ -59,7 +60,7 @@ def mean_iou(confusion: Tensor) -> float:
     """
     intersection = confusion.diag().double()
     union = confusion.sum(0) + confusion.sum(1) - confusion.diag()
-    return 100 * float((intersection / union).nanmean())
+    return 100 * read((intersection / union).nanmean(), "an accuracy")
 
 
 def _confusion(logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from qcore.host_reads import read
 from qcore.levels import LEAST_CLIPPING_VALUE, Levels, activation_levels
 from qcore.step_size import l2_optimal_step
 
@@ -92,8 +93,9 @@ class _ClippedActivation(Function):
 def _of_clipped_on_cpu(gradient: Tensor, x: Tensor, alpha: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
     """The gradients of ``_ClippedActivation`` by kernels that take a number and are several times as fast as masks."""
     largest = alpha.to(x.dtype)
-    just_below = torch.nextafter(largest, torch.zeros_like(largest)).item()
-    passed = torch.ops.aten.hardtanh_backward(gradient, x, -largest.item() if signed else 0.0, largest.item())
+    just_below = read(torch.nextafter(largest, torch.zeros_like(largest)), "a clipping value on the CPU")
+    high = read(largest, "a clipping value on the CPU")
+    passed = torch.ops.aten.hardtanh_backward(gradient, x, -high if signed else 0.0, high)
     of_alpha = torch.ops.aten.threshold_backward(gradient, x, just_below).sum(dtype=torch.float32)
     if signed:
         of_alpha = of_alpha - torch.ops.aten.threshold_backward(gradient, -x, just_below).sum(dtype=torch.float32)

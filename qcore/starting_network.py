@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qcore.errors import InvalidInput
 from qcore.files import leads_below
+from qcore.host_reads import read
 from qcore.layers import tensor_shapes
 from qcore.torchvision_names import torchvision_names
 
@@ -71,7 +72,7 @@ def load_starting_network(
     renaming = check_starting_network(architecture, task, checkpoint, data_root)
     tensors = load_file(data_root / checkpoint.path)
     for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
+        if not read(tensor.isfinite().all(), "a given network is finite"):
             problem = f"holds values in {name} that are not finite"
             raise InvalidInput(f"{_FIELD}.path", checkpoint.path, problem, "give a network that did not diverge")
     return tensors if renaming is None else renaming.of(tensors)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from qcore.checkpoints import read_checkpoint, restore, training_state, write_checkpoint
 from qcore.data import Data, generator_for, steps_per_epoch, training_batches
 from qcore.divergence import Divergence, Watch
+from qcore.host_reads import read, to_host
 from qcore.kernels import kernels_of
 from qcore.learning_rate import cyclic_learning_rate, learning_rate
 from qcore.lipschitz import lipschitz_loss
@@ -142,7 +143,7 @@ def train_stage(
         if len(curve) < stage.epochs and not keep_going():
             raise Interrupted(stage.label)
 
-    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    state = {name: to_host(tensor, "a trained network").clone() for name, tensor in network.state_dict().items()}
     if broken:
         restore(before, network, optimizer)
         divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data, parts, check)
@@ -252,7 +253,8 @@ def _train_epoch(
     for _, loss in _steps(epoch, stage, network, optimizer, data, parts, check):
         loss_sum += loss
     validation_accuracy = measure(network, data, data.validation, check) if len(data.validation) else None
-    return CurvePoint(epoch + 1, float(loss_sum) / steps, validation_accuracy, _rate(stage, epoch * steps, steps))
+    mean_loss = read(loss_sum, "an epoch's loss") / steps
+    return CurvePoint(epoch + 1, mean_loss, validation_accuracy, _rate(stage, epoch * steps, steps))
 
 
 def _where_it_broke(
@@ -337,4 +339,5 @@ def _rate(stage: Stage, step: int, steps: int) -> float:
 
 
 def _is_finite(network: Network) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+    finite = torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()])
+    return bool(read(finite.all(), "an epoch is finite"))

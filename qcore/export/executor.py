@@ -51,14 +51,15 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class _Values:
-    """(N, channels, height, width); ``numbers * scale``, where the numbers are integers unless the scale is None."""
+class Values:
+    """What a layer hands on: (N, channels, height, width), ``numbers * scale``; integers unless the scale is None."""
 
     numbers: Reals
     scale: float | None = None
 
     @property
     def reals(self) -> Reals:
+        """(N, channels, height, width), as real numbers."""
         return self.numbers if self.scale is None else self.numbers * self.scale
 
 
@@ -84,14 +85,14 @@ def execute(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Execut
 
 
 def _execute(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Execution:
-    values: dict[str, _Values] = {}
+    values: dict[str, Values] = {}
     codes: dict[str, npt.NDArray[np.int16]] = {}
     last_use = {source: layer.name for layer in network.layers for source in layer.inputs}
     for layer in network.layers:
         if isinstance(layer, Input):
-            values[layer.name] = _Values(_normalized(network, inputs))
+            values[layer.name] = Values(normalize(network, inputs))
             continue
-        values[layer.name] = _computed(network, layer, [values[source] for source in layer.inputs])
+        values[layer.name] = compute_layer(network, layer, [values[source] for source in layer.inputs])
         if layer.name in network.activations:
             codes[layer.name] = values[layer.name].numbers.astype(np.int16)
         for source in set(layer.inputs):
@@ -109,13 +110,15 @@ def _columns(layer: Layer) -> int:
     return layer.shape[0] * layer.shape[1] * layer.shape[2]
 
 
-def _normalized(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Reals:
+def normalize(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Reals:
+    """Inputs of shape (N, channels, height, width) as the first layer reads them: normalized in float32."""
     mean = np.array(network.description.mean, dtype=np.float32).reshape(1, -1, 1, 1)
     std = np.array(network.description.std, dtype=np.float32).reshape(1, -1, 1, 1)
     return ((inputs.astype(np.float32) - mean) / std).astype(np.float64)
 
 
-def _computed(network: DeployedNetwork, layer: Layer, sources: list[_Values]) -> _Values:
+def compute_layer(network: DeployedNetwork, layer: Layer, sources: list[Values]) -> Values:
+    """What one layer, other than the input, makes of what the layers in ``layer.inputs`` hand on, in their order."""
     match layer:
         case Conv():
             return _multiplied(network, layer.name, sources[0], lambda x, w: _convolution(x, w, layer))
@@ -123,45 +126,45 @@ def _computed(network: DeployedNetwork, layer: Layer, sources: list[_Values]) ->
             return _multiplied(network, layer.name, sources[0], _linear)
         case BatchNorm():
             batch_norm = network.batch_norms[layer.name]
-            return _Values(sources[0].reals * _by_channel(batch_norm.scale) + _by_channel(batch_norm.shift))
+            return Values(sources[0].reals * _by_channel(batch_norm.scale) + _by_channel(batch_norm.shift))
         case Activation():
             return _activated(sources[0].reals, network.activations.get(layer.name), layer)
         case Add():
-            return _Values(sum((source.reals for source in sources[1:]), sources[0].reals) * layer.scale)
+            return Values(sum((source.reals for source in sources[1:]), sources[0].reals) * layer.scale)
         case GlobalAveragePool():
             total = sources[0].numbers.sum((2, 3), keepdims=True)
             if sources[0].scale is None:
-                return _Values(total / layer.positions)
-            return _Values(total, sources[0].scale / layer.positions)
+                return Values(total / layer.positions)
+            return Values(total, sources[0].scale / layer.positions)
         case MaxPool():  # scales are positive, so the largest number is the largest value
             windows = _windows(sources[0].numbers, layer.kernel_size, layer.stride, 1, -np.inf)
-            return _Values(windows.max((4, 5)), sources[0].scale)
+            return Values(windows.max((4, 5)), sources[0].scale)
         case Concat():
             if len({source.scale for source in sources}) == 1:
-                return _Values(np.concatenate([source.numbers for source in sources], 1), sources[0].scale)
-            return _Values(np.concatenate([source.reals for source in sources], 1))
+                return Values(np.concatenate([source.numbers for source in sources], 1), sources[0].scale)
+            return Values(np.concatenate([source.reals for source in sources], 1))
         case Resize():
             if layer.in_size == (1, 1):
                 spread = np.broadcast_to(sources[0].numbers, (len(sources[0].numbers), *layer.shape))
-                return _Values(spread, sources[0].scale)
-            return _Values(_resized(sources[0].reals, layer.shape[1:]))
+                return Values(spread, sources[0].scale)
+            return Values(_resized(sources[0].reals, layer.shape[1:]))
         case Input():
             raise AssertionError("an input is not computed")
 
 
-def _multiplied(network: DeployedNetwork, name: str, x: _Values, product: _Product) -> _Values:
+def _multiplied(network: DeployedNetwork, name: str, x: Values, product: _Product) -> Values:
     """A weight layer: a product of integers if both sides have codes, else of real numbers; then the bias."""
     weights = network.weights[name]
     if isinstance(weights, QuantizedWeights):
         multiples, step = weights.multiples
         scale = float(step) * (1.0 if x.scale is None else x.scale)
-        y = _Values(product(x.numbers, multiples.astype(np.float64)), scale)
+        y = Values(product(x.numbers, multiples.astype(np.float64)), scale)
     else:
-        y = _Values(product(x.reals, weights.values.astype(np.float64)))
+        y = Values(product(x.reals, weights.values.astype(np.float64)))
     if name in network.biases:
-        return _Values(y.reals + _by_channel(network.biases[name]))
+        return Values(y.reals + _by_channel(network.biases[name]))
     # Real inputs times integer weights are not integers.
-    return y if x.scale is not None and y.scale is not None else _Values(y.reals)
+    return y if x.scale is not None and y.scale is not None else Values(y.reals)
 
 
 def _convolution(x: Reals, weight: Reals, layer: Conv) -> Reals:
@@ -199,12 +202,12 @@ def _linear(x: Reals, weight: Reals) -> Reals:
     return (x.reshape(len(x), -1) @ weight.T)[:, :, None, None]
 
 
-def _activated(x: Reals, grid: ActivationGrid | None, layer: Activation) -> _Values:
+def _activated(x: Reals, grid: ActivationGrid | None, layer: Activation) -> Values:
     if grid is None:
         rectified = x if layer.signed else np.maximum(x, 0)
-        return _Values(rectified if layer.ceiling is None else np.minimum(rectified, layer.ceiling))
+        return Values(rectified if layer.ceiling is None else np.minimum(rectified, layer.ceiling))
     step = float(grid.step)
-    return _Values(np.clip(np.rint(x / step), grid.levels.lowest, grid.levels.highest), step)
+    return Values(np.clip(np.rint(x / step), grid.levels.lowest, grid.levels.highest), step)
 
 
 def _by_channel(values: npt.NDArray[np.float32]) -> Reals:

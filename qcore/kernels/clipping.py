@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qcore.host_reads import read
 from qcore.levels import LEAST_CLIPPING_VALUE
 
 if TYPE_CHECKING:
@@ -29,5 +30,5 @@ class Clipping:
         if self.levels is None:
             return 0.0, float("inf") if self.ceiling is None else self.ceiling, 0.0
         assert alpha is not None
-        high = max(float(alpha), LEAST_CLIPPING_VALUE)
+        high = max(read(alpha, "a clipping value on the CPU"), LEAST_CLIPPING_VALUE)
         return -high if self.signed else 0.0, high, high / self.levels

@@ -15,6 +15,7 @@ import torch
 from platformdirs import user_cache_path
 
 from qcore.files import write_whole
+from qcore.host_reads import read
 from qcore.kernels import formulas
 from qcore.kernels.clipping import Clipping
 from qcore.kernels.functions import Kernels
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 
 _SOURCES = ("normalized_activation.cpp",)
 _FLAGS = (
-    *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-fopenmp", "-fPIC", "-shared"),
+    *("-O3", "-mprefer-vector-width=512", "-std=c++17", "-fopenmp", "-fPIC", "-shared"),
     *("-fno-math-errno", "-fno-trapping-math"),  # none of what they would keep is read; loops are vectorized without
 )
+MARCH = "QUANTRANK_KERNELS_MARCH"
+"""The environment variable that says what processor kernels are built for, as compilers name it: ``x86-64-v3`` (AVX2)
+for all of a pool, say; ``native``, this machine's own, by default."""
 _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 _P, _N, _F, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
@@ -71,12 +75,13 @@ def _built(compiler: str) -> Path:
     source = b"".join((folder / name).read_bytes() for name in _SOURCES)
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=60).stdout  # noqa: S603
     features = " ".join(sorted(processor_features()))  # a home may be shared by machines of several kinds
-    key = hashlib.sha256(b"\0".join((source, version, " ".join(_FLAGS).encode(), features.encode()))).hexdigest()[:32]
+    flags = (*_FLAGS, f"-march={os.environ.get(MARCH) or 'native'}")
+    key = hashlib.sha256(b"\0".join((source, version, " ".join(flags).encode(), features.encode()))).hexdigest()[:32]
     place = _cache_folder() / f"kernels-{key}.so"
     if not place.exists():
         with tempfile.TemporaryDirectory() as scratch:
             output = Path(scratch) / "kernels.so"
-            command = [compiler, *_FLAGS, "-o", str(output), *(str(folder / name) for name in _SOURCES)]
+            command = [compiler, *flags, "-o", str(output), *(str(folder / name) for name in _SOURCES)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)  # noqa: S603
             if done.returncode:
                 raise OSError(f"{' '.join(command)}: {done.stderr.strip()[-2000:]}")
@@ -207,7 +212,7 @@ def native_kernels() -> Kernels:
 
 def agree_with_formulas(kernels: Kernels) -> bool:
     """Whether kernels compute what ``formulas`` say, in float32, on a small example of every kind of pass; on torch's
-    default device.
+    default device. One value in two hundred may be off, as one on the boundary of two codes is.
     """
     device = torch.get_default_device()
     drawn = torch.randn((3, 6, 5, 7, 9), generator=torch.Generator().manual_seed(0), device="cpu")
@@ -234,8 +239,12 @@ def agree_with_formulas(kernels: Kernels) -> bool:
                     found += [y, where.float(), *of.clip_backward(gradient, where, clipping)]
         return [each for each in found if each is not None]
 
+    def agree(ours: Tensor, theirs: Tensor) -> bool:
+        off = ~torch.isclose(ours, theirs, rtol=1e-3, atol=1e-3)
+        return read(off.sum(), "kernels compute rightly") <= off.numel() // 200
+
     pairs = zip(everything(kernels), everything(Kernels.of(formulas)), strict=True)
-    return all(torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3) for ours, theirs in pairs)
+    return all(agree(*pair) for pair in pairs)
 
 
 def _of_alpha(beyond: Tensor, clipping: Clipping) -> Tensor:

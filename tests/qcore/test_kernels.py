@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,13 +17,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from qcore import FLOAT, Architecture, BitWidths, InvalidInput, Network, get_task, override
+from qcore.fusion import Step
 from qcore.kernels import formulas, kernels_of
 from qcore.kernels.clipping import Clipping
 from qcore.kernels.compiled import compiled_kernels
 from qcore.kernels.functions import Kernels, batch_norm_clip, clip
-from qcore.kernels.native import agree_with_formulas
+from qcore.kernels.native import MARCH, agree_with_formulas
 from qcore.numerics import has_kernels, resolve_numerics
-from qcore.quantizers import quantize_activation
+from qcore.quantizers import ActivationQuantizer, quantize_activation
 
 W2A2, W4A4 = BitWidths(2, 2), BitWidths(4, 4)
 CLIPPINGS = [Clipping(3), Clipping(255), Clipping(1, signed=True), Clipping(127, signed=True)]
@@ -63,21 +66,38 @@ def by_torch(x: Tensor, residual: Tensor | None, layer: nn.BatchNorm2d, alpha: T
     return quantize_activation(z, alpha, bits, signed=clipping.signed)
 
 
+def steps_to_a_boundary(x: Tensor, residual: Tensor | None, alpha: float, clipping: Clipping) -> float:
+    """How close the closest value comes to where two codes meet or clipping begins, computed in float64."""
+    z = norm(x.shape[1]).double()(x.double()).detach() + (0 if residual is None else residual.detach().double())
+    if clipping.levels is None:
+        ends = [0.0] if clipping.ceiling is None else [0.0, clipping.ceiling]
+        return min(float((z - end).abs().min()) for end in ends)
+    steps = z * clipping.levels / alpha
+    to_ends = [float((steps - end).abs().min()) for end in (clipping.levels, -clipping.levels * clipping.signed)]
+    inside = steps[steps.abs() < clipping.levels]
+    return min(*to_ends, float((0.5 - (inside - inside.round()).abs()).min()) if len(inside) else 1.0)
+
+
 @pytest.mark.parametrize("clipping", CLIPPINGS + FLOATS)
 @pytest.mark.parametrize("has_residual", [False, True])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 7), (2, 16, 8, 8), (2, 300, 1, 3), (3, 1, 2, 2)])
 def test_a_fused_pass_is_batch_norm_sum_and_activation(
     kernels: Kernels, clipping: Clipping, has_residual: bool, shape: tuple[int, int, int, int]
 ) -> None:
+    def drawn(seed: int) -> tuple[Tensor, Tensor | None]:
+        return images(*shape, seed=seed), images(*shape, seed=seed + 1) if has_residual else None
+
+    # No value lies where a last bit, which processors differ in, decides its code.
+    seed = next(seed for seed in range(100) if steps_to_a_boundary(*drawn(seed), 1.2, clipping) > 2e-4)
     found = []
     for fused in (True, False):
-        x, layer, alpha = images(*shape, seed=1), norm(shape[1]), torch.tensor(1.2, requires_grad=True)
-        residual = images(*shape, seed=2) if has_residual else None
+        layer, alpha = norm(shape[1]), torch.tensor(1.2, requires_grad=True)
+        x, residual = drawn(seed)
         if fused:
             y = batch_norm_clip(x, residual, layer, alpha if clipping.levels else None, clipping, kernels)
         else:
             y = by_torch(x, residual, layer, alpha, clipping)
-        y.backward(images(*shape, seed=3).detach())  # type: ignore[no-untyped-call]
+        y.backward(images(*shape, seed=seed + 2).detach())  # type: ignore[no-untyped-call]
         gradients = [
             x.grad,
             layer.weight.grad,
@@ -89,7 +109,7 @@ def test_a_fused_pass_is_batch_norm_sum_and_activation(
     for ours, theirs in zip(*found, strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
-            torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-5)
+            torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize("clipping", CLIPPINGS)
@@ -198,25 +218,38 @@ def test_kernels_that_compute_wrongly_are_found() -> None:
     assert not agree_with_formulas(replace(right, clip_backward=wrong))
 
 
+COUNTING_BUILDS = """
+import subprocess
+run, runs = subprocess.run, []
+subprocess.run = lambda command, **rest: (runs.append(command), run(command, **rest))[1]
+from qcore.kernels import kernels_of  # which also holds them to the formulas
+kernels_of("fused")
+print(sum("-shared" in each for each in runs))
+"""
+
+
 @pytest.mark.slow
-def test_kernels_are_built_once_and_kept(tmp_path: Path) -> None:
-    counting = (
-        "import subprocess; run = subprocess.run; runs = []\n"
-        "subprocess.run = lambda command, **rest: (runs.append(command), run(command, **rest))[1]\n"
-        "from qcore.kernels import kernels_of; kernels_of('fused'); print(sum('-shared' in each for each in runs))"
-    )
-    built = [
-        subprocess.run(
-            [sys.executable, "-c", counting],
-            env={"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for _ in range(2)
-    ]
-    assert built == ["1", "0"]
-    assert len(list((tmp_path / "quantrank").glob("kernels-*.so"))) == 1
+def test_kernels_are_built_once_for_a_processor_and_kept(tmp_path: Path) -> None:
+    """And for the one that is named instead of this machine's, with no wider instructions than it has."""
+
+    def builds(march: dict[str, str]) -> int:
+        here = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+        command = [sys.executable, "-c", COUNTING_BUILDS]
+        return int(subprocess.run(command, env=here | march, capture_output=True, text=True, check=True).stdout)
+
+    def kept() -> set[Path]:
+        return set((tmp_path / "quantrank").glob("kernels-*.so"))
+
+    assert [builds({}), builds({})] == [1, 0]
+    native = kept()
+    assert len(native) == 1
+    lowered = {MARCH: "x86-64-v3" if platform.machine() == "x86_64" else "armv8-a"}
+    assert [builds(lowered), builds(lowered), builds({})] == [1, 0, 0]
+    (of_lowered,) = kept() - native
+    if platform.machine() == "x86_64" and shutil.which("objdump"):
+        listed = subprocess.run(["objdump", "-d", of_lowered], capture_output=True, text=True, check=True).stdout
+        assert "%ymm" in listed
+        assert "%zmm" not in listed
 
 
 @pytest.mark.slow
@@ -258,24 +291,32 @@ def test_every_step_of_a_fused_network_is_its_layers_one_by_one(name: str, bit_w
     if not bit_widths.is_float:
         network.start_steps()
         network.calibrate(x, 0.02)
-    network.train()
-    outputs = {network.layers[0].name: x}
-    with network.observed(lambda layer, output: outputs.update({layer: output.detach()})):
-        logits = network(x)
-    network.fuse(kernels_of("fused"))
-    assert len(network.steps) <= len(network.layers) - 1
-    for step in network.steps:
-        found = step.run(*[outputs[name] for name in step.inputs])
-        off = (found - outputs[step.name]).abs() > 1e-5 + 1e-4 * outputs[step.name].abs()
-        assert off.sum() <= off.numel() / 200, step.name  # codes of 8 bits lie close together
-    assert torch.isfinite(network(x)).all()
-    assert all(layer.quantized_weight is None for _, layer in network.weight_layers())
-    fused = network.eval()(x)
-    network.fuse(None)
-    expected = network(x)
-    off = (fused - expected).abs() > 1e-3 * expected.abs().max()
-    assert fused.shape == logits.shape
-    assert off.float().mean() < 0.05, "in evaluation"
+    for training in (True, False):
+        network.train(training)
+        network.fuse(None)
+        outputs = {network.layers[0].name: x}
+        with network.observed(lambda layer, output, outputs=outputs: outputs.update({layer: output.detach()})):
+            expected = network(x)
+        network.fuse(kernels_of("fused"))
+        assert len(network.steps) <= len(network.layers) - 1
+        for step in network.steps:
+            assert_close_but_for_a_code_here_and_there(network, step, outputs)
+        assert network(x).shape == expected.shape
+        assert torch.isfinite(network(x)).all()
+        assert all(layer.quantized_weight is None for _, layer in network.weight_layers())
+
+
+def assert_close_but_for_a_code_here_and_there(network: Network, step: Step, outputs: dict[str, Tensor]) -> None:
+    """Those on the boundary of two codes may differ, by a step."""
+    found, expected = step.run(*[outputs[name] for name in step.inputs]).detach(), outputs[step.name]
+    activation = network.get_submodule(step.name)
+    step_size = 0.0
+    if isinstance(activation, ActivationQuantizer) and activation.bits is not None:
+        step_size = activation.step_size().item()
+    off = (found - expected).abs()
+    differ = off > 1e-5 + 1e-4 * expected.abs()
+    assert (off[differ] <= 1.01 * step_size).all(), step.name
+    assert differ.sum() <= 2 + differ.numel() / 100, step.name
 
 
 def test_norms_sums_and_activations_are_fused_and_nothing_that_others_read() -> None:
