@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from bisect import bisect_right
 from contextlib import asynccontextmanager, suppress
@@ -71,12 +72,22 @@ class Channel:
     has_ended: bool = False
     """It does not run, and all its events have been looked at; or there is no such search any more."""
     progress_at: float = 0.0
+    looked_at: float = -math.inf
+    """When the newest look began that left no event out; it has seen what was committed before."""
+    is_looked_for: bool = False
+    """Somebody waits for another look, whatever it finds."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with the next change; another takes its place."""
 
     def after(self, event_id: int) -> list[Happening]:
         """Events after one that is not older than ``base``."""
         return self.recent[bisect_right(self.recent, event_id, key=lambda each: each.id) :]
+
+    def is_behind(self, seen: int, arrived: float) -> bool:
+        """Whether another look is needed for who came at that time, and has seen that event."""
+        if self.cursor is None:
+            return not self.has_ended
+        return (self.has_ended or seen > self.cursor) and self.looked_at < arrived
 
     def tell(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
@@ -109,11 +120,10 @@ class Feed:
         """A search's events after one of them, as they are sent, and its progress before them whenever it has changed.
 
         As many at once as there are; a comment while nothing happens. Ends with the search. An event that is later than
-        any stands for none: it was another search's.
+        any of the search's stands for none: it was another search's.
         """
         async with self._watch(search_id) as channel:
-            while channel.cursor is None and not self.is_closed and not channel.has_ended:
-                await channel.changed.wait()
+            await self._catch_up(channel, seen)
             if channel.cursor is not None and seen > channel.cursor:
                 seen = 0
             told = b""
@@ -141,12 +151,18 @@ class Feed:
                     except TimeoutError:
                         yield KEEPALIVE_COMMENT
 
+    async def _catch_up(self, channel: Channel, seen: int) -> None:
+        """Waits until a channel knows what a client knows, who may have come from another process that looked later."""
+        arrived = time.monotonic()
+        while not self.is_closed and channel.is_behind(seen, arrived):
+            channel.is_looked_for = True
+            self._wanted.set()
+            await channel.changed.wait()
+
     @asynccontextmanager
     async def _watch(self, search_id: int) -> AsyncIterator[Channel]:
         channel = self._channels.setdefault(search_id, Channel(search_id))
         channel.watchers += 1
-        if channel.cursor is None:
-            self._wanted.set()
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="feed")
         try:
@@ -242,7 +258,10 @@ def _note(channel: Channel, seen: _Seen, now: float) -> None:
             if len(channel.recent) > 2 * _MOST_EVENTS:
                 channel.base = channel.recent[-_MOST_EVENTS - 1].id
                 del channel.recent[:-_MOST_EVENTS]
-    is_news = is_first or bool(seen.events) or seen.has_ended != channel.has_ended
+    if not seen.is_cut:
+        channel.looked_at = now
+    is_news = is_first or bool(seen.events) or seen.has_ended != channel.has_ended or channel.is_looked_for
+    channel.is_looked_for = False
     if seen.progress is not None:
         is_news = is_news or seen.progress != channel.progress
         channel.progress, channel.progress_at = seen.progress, now
