@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -126,7 +126,7 @@ def ray_driver(settings: Settings) -> Iterator[None]:
         if not stopping.is_set():
             told = f"quantrank: the Ray driver of this command has ended ({_in_words(status, log)})"
             print(told, file=sys.stderr, flush=True)  # noqa: T201
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # even while it waits for the server
 
     threading.Thread(target=watch, name="driver-watch", daemon=True).start()
     try:

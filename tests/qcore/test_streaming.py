@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -209,3 +211,28 @@ def test_images_that_are_tested_on_are_not_trained_on(tmp_path: Path) -> None:
     write_voc(tmp_path, {"train": [*TRAIN, *VAL], "val": VAL})
     with pytest.raises(DataMissing, match=f"would train on {VAL[0]}"):
         voc2012.check(replace(voc2012.ORIGINAL, examples=3), tmp_path, test_examples=1)
+
+
+DECODES = """
+import time
+import numpy as np, torch
+from qcore.streaming import FileSplit
+from qcore.tasks.task import Files
+class Reader:
+    shape = (3, 64, 64)
+    def read(self, name, target):
+        return np.zeros(self.shape, np.uint8), np.int64(target)
+files = Files(np.array([b"a"] * 64), np.zeros(64, np.int64))
+split = FileSplit(files, Reader(), torch.device("cpu"), 2)
+for _ in split.batches(torch.arange(64), 8):
+    print("decoding", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_loader_processes_end_though_the_one_that_trains_is_killed_and_takes_no_more_from_them() -> None:
+    training = subprocess.Popen([sys.executable, "-c", DECODES], stdout=subprocess.PIPE, text=True)
+    assert training.stdout is not None
+    assert training.stdout.readline() == "decoding\n"
+    training.kill()
+    training.communicate(timeout=30)  # to the end of the pipe: nobody holds it any more
