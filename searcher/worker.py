@@ -89,6 +89,8 @@ class Worker:
         """How many workers there are, as of the last round."""
         self._next_round = 0.0
         self._asking = threading.Thread()
+        self.may_hold = False
+        """Whether it holds an evaluation, or may hold one: whether its claim was committed is not known."""
 
     def stop(self) -> None:
         """Asks the worker to end: it finishes the step it is in and hands its evaluation back."""
@@ -142,6 +144,7 @@ class Worker:
         if not self._wait_until_fit(evaluation_id, tell_unfit):
             self._end()
             return False
+        self.may_hold = True
         with self._database.write() as session:
             lease = leases.claim_evaluation(session, evaluation_id, self.id, self._settings.lease_seconds)
         if lease is not None:
@@ -166,7 +169,7 @@ class Worker:
     def run_one(self) -> bool:
         """Runs one evaluation, or proposes one to run next; False if there is nothing to do."""
         self._make_round()
-        if not self._fitness.is_fit():
+        if not self._fitness.is_fit() or self._stopping.is_set():  # the proof takes its time
             return False
         lease = self._claim()
         if lease is None:
@@ -184,6 +187,7 @@ class Worker:
     def _claim(self) -> Lease | None:
         with self._database.write() as session:
             lease = leases.claim(session, self.id, self._settings.lease_seconds, self._asked)
+            self.may_hold = lease is not None
             if lease is not None:
                 workers.beat(session, self.id, lease.evaluation_id)
         return lease
@@ -234,6 +238,7 @@ class Worker:
                     self._run_evaluation(lease, keeper)
             except LeaseLost:
                 log.warning("evaluation %d: lease lost, dropped", lease.evaluation_id)
+        self.may_hold = False
 
     def _run_evaluation(self, lease: Lease, keeper: LeaseKeeper) -> None:
         from searcher.execution import Executor, Interrupted

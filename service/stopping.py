@@ -72,14 +72,15 @@ class StopsInTime:
         self._worker.stop()
         if self._ended.wait(_STEP_SECONDS):
             return
-        log.warning("what this worker is at takes longer than %.0f s: its evaluation is handed back", _STEP_SECONDS)
+        log.warning("what this worker is at takes longer than %.0f s: what it holds is handed back", _STEP_SECONDS)
         done = threading.Event()
         threading.Thread(target=self._hand_back, args=(done,), daemon=True).start()
         is_back = done.wait(max(0.0, begun + _STOP_SECONDS - time.monotonic()))
-        if not is_back:
+        is_left = self._worker.may_hold and not is_back
+        if is_left:
             log.error("the database does not answer: what this worker holds is left to its lease")
         logging.shutdown()
-        os._exit(0 if is_back else 1)
+        os._exit(1 if is_left else 0)
 
     def _hand_back(self, done: threading.Event) -> None:
         pause = threading.Event()
