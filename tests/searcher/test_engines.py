@@ -255,7 +255,7 @@ def test_nothing_is_trained_twice_for_searches_that_want_the_same(pool: Pool) ->
 def test_what_fails_or_diverges_is_said_to_and_everything_else_stands(pool: Pool) -> None:
     search_id = pool.searches["failing"]
     pool.wait_for_end(search_id)
-    assert pool.search(search_id).ended_by == "complete"
+    assert pool.search(search_id).ended_by == "failures"
     assert pool.statuses(110) == {3: "failed", 4: "done", 5: "done", 6: "done", 7: "done"}
     assert pool.evaluations(110)[3].error == f"ValueError: {played.FAILURE}"
     entries = _entries(pool.database, search_id)

@@ -37,6 +37,7 @@ from searcher.progress import Progress, candidates_of, progress
 from searcher.searches import cancel_search, get_search, list_searches, settle
 from searcher.situation import evaluations_left
 from searcher.tables import Candidate, CurvePoint, Evaluation, Event, Proposal, Search, Stage
+from searcher.workers import NO_WORKER
 
 if TYPE_CHECKING:
     from searcher.database import Database
@@ -458,9 +459,9 @@ def test_a_failed_evaluation_is_tried_again_for_a_new_search(sqlite_database: Da
 def test_progress_counts_epochs_and_evaluations(database: Database) -> None:
     search_id = post(database, widths=[3, 4, 5], seeds=[0, 1], bit_widths=["W2A2", "W4A4"])
     each = FLOAT_EPOCHS + 2 * RETRAINING_EPOCHS
-    assert _progress(database, search_id) == Progress(3, 0, {}, 0, 6 * each)
+    assert _progress(database, search_id) == Progress(3, 0, {}, 0, 6 * each, waits_for=NO_WORKER)
     propose_candidates(database, search_id, most=2)
-    assert _progress(database, search_id) == Progress(3, 2, {"queued": 4}, 0, 6 * each)
+    assert _progress(database, search_id) == Progress(3, 2, {"queued": 4}, 0, 6 * each, waits_for=NO_WORKER)
     work(database, claim(database))
     lease = claim(database)
     with database.write() as session:
@@ -468,7 +469,7 @@ def test_progress_counts_epochs_and_evaluations(database: Database) -> None:
         assert stage is not None
         record_epoch(session, lease, stage.stage_id, epoch=1)
     counted = {"done": 1, "running": 1, "queued": 2}
-    assert _progress(database, search_id) == Progress(3, 2, counted, each + 1, 6 * each)
+    assert _progress(database, search_id) == Progress(3, 2, counted, each + 1, 6 * each, waits_for=NO_WORKER)
 
 
 def test_progress_expects_no_more_than_the_limit_allows(database: Database) -> None:
@@ -486,7 +487,7 @@ def test_progress_counts_only_the_stages_that_the_search_wants(database: Databas
     work_all(database)
     search_id = post(database, widths=[3, 4], bit_widths=["W2A2"])
     each = FLOAT_EPOCHS + RETRAINING_EPOCHS
-    assert _progress(database, search_id) == Progress(2, 1, {"done": 1}, each, 2 * each)
+    assert _progress(database, search_id) == Progress(2, 1, {"done": 1}, each, 2 * each, waits_for=NO_WORKER)
 
 
 def test_a_diverged_stage_counts_as_trained(sqlite_database: Database) -> None:
