@@ -17,6 +17,7 @@ from searcher.searches import cancel_search, create_search
 from searcher.tables import Search
 from service import feed
 from service.feed import Feed
+from service.lanes import Lanes
 
 EVENTS, MOST_SECONDS = 40, 60
 
@@ -57,6 +58,11 @@ async def first(of: Feed, search_id: int, seen: int) -> list[int]:
     return []
 
 
+def feed_of(database: Database) -> Feed:
+    """The feed of one more API process."""
+    return Feed(database, Lanes(one_writer=database.embedded))
+
+
 async def everything(of: Feed, search_id: int, seen: int) -> list[int]:
     """What a stream has until it ends."""
     async with asyncio.timeout(MOST_SECONDS), aclosing(of.happenings(search_id, seen)) as happenings:
@@ -74,7 +80,7 @@ def test_a_client_that_meets_another_process_at_every_event_gets_each_event_once
     draw = random.Random(seed)
 
     async def watched() -> tuple[list[int], list[int]]:
-        feeds = Feed(database), Feed(database)
+        feeds = feed_of(database), feed_of(database)
         watchers = [asyncio.create_task(keep(each, search_id)) for each in feeds]
         received: list[int] = []
         while len(received) < EVENTS:
@@ -98,7 +104,7 @@ def test_what_followed_another_extension_is_not_missing_where_the_former_end_is_
     search_id = post(database)
 
     async def watched() -> tuple[list[int], list[int]]:
-        known = Feed(database)
+        known = feed_of(database)
         with database.write() as session:
             session.get_one(Search, search_id).status = "finished"
         async with aclosing(known.happenings(search_id, 0)) as slow:  # which keeps what is known
@@ -124,7 +130,7 @@ def test_an_event_that_is_later_than_any_stands_for_none_in_every_process(databa
     of_another = stored(database, other)[-1]
 
     async def watched() -> list[list[int]]:
-        feeds = Feed(database), Feed(database)
+        feeds = feed_of(database), feed_of(database)
         watchers = [asyncio.create_task(keep(each, search_id)) for each in feeds]
         found = [await first(each, search_id, seen) for each in feeds for seen in (of_another, 10**12)]
         with database.write() as session:
