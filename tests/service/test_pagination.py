@@ -73,4 +73,4 @@ def test_workers_lead_from_page_to_page_by_host(client: TestClient, database: Da
 
     assert [each["host"] for each in found] == sorted(hosts)
     assert {each["id"] for each in found} == set("01234")
-    assert client.get("/workers?after=nobody").json() == {"workers": [], "next": None}
+    assert client.get("/workers?after=nobody").json() == {"workers": [], "problem": None, "next": None}
