@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _STOP_SECONDS = 20
+_INTERRUPTED_AGAIN_SECONDS = 5.0
+"""After which a command that goes on without its Ray driver is interrupted once more."""
 _MOST_LOG_BYTES = 10_000_000
 
 
@@ -126,7 +128,10 @@ def ray_driver(settings: Settings) -> Iterator[None]:
         if not stopping.is_set():
             told = f"quantrank: the Ray driver of this command has ended ({_in_words(status, log)})"
             print(told, file=sys.stderr, flush=True)  # noqa: T201
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # even while it waits for the server
+            while True:  # even while it waits for the server; code that cannot be interrupted may lose a signal
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                if stopping.wait(_INTERRUPTED_AGAIN_SECONDS):
+                    return
 
     threading.Thread(target=watch, name="driver-watch", daemon=True).start()
     try:
