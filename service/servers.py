@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _STOP_SECONDS = 20
-_INTERRUPTED_AGAIN_SECONDS = 5.0
-"""After which a command that goes on without its Ray driver is interrupted once more."""
+_INTERRUPT = signal.SIGUSR1
+"""Interrupts a command as Ctrl-C does. SIGINT is ignored by what a script starts in the background."""
 _MOST_LOG_BYTES = 10_000_000
 
 
@@ -128,11 +128,9 @@ def ray_driver(settings: Settings) -> Iterator[None]:
         if not stopping.is_set():
             told = f"quantrank: the Ray driver of this command has ended ({_in_words(status, log)})"
             print(told, file=sys.stderr, flush=True)  # noqa: T201
-            while True:  # even while it waits for the server; code that cannot be interrupted may lose a signal
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                if stopping.wait(_INTERRUPTED_AGAIN_SECONDS):
-                    return
+            signal.pthread_kill(threading.main_thread().ident or 0, _INTERRUPT)  # even while it waits for the server
 
+    signal.signal(_INTERRUPT, signal.default_int_handler)
     threading.Thread(target=watch, name="driver-watch", daemon=True).start()
     try:
         yield

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,9 +69,19 @@ class Started:
 
 
 @contextmanager
-def started(arguments: list[str], environment: dict[str, str], folder: Path) -> Iterator[Started]:
-    """A quantrank command run in a folder; nothing of it is left after the block."""
+def started(
+    arguments: list[str], environment: dict[str, str], folder: Path, *, ignored: Collection[int] = ()
+) -> Iterator[Started]:
+    """A quantrank command run in a folder; nothing of it is left after the block.
+
+    It is started as from a terminal, whatever signals the tests themselves ignore, but for the ``ignored`` ones.
+    """
     token = secrets.token_hex(8)
+
+    def heed() -> None:
+        for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
+
     with (folder / "told").open("w") as told:
         process = subprocess.Popen(
             [QUANTRANK, *arguments],
@@ -79,6 +90,7 @@ def started(arguments: list[str], environment: dict[str, str], folder: Path) -> 
             stdout=subprocess.PIPE,
             stderr=told,
             text=True,
+            preexec_fn=heed,
         )
     command = Started(process, token)
     try:

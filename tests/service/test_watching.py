@@ -111,7 +111,8 @@ def test_when_a_commands_own_driver_does_not_start_it_says_why(tmp_path: Path) -
     environment = {**inherited, "QUANTRANK_HOME": str(tmp_path / "home"), "QUANTRANK_PORT": "9"}
     environment["PYTHONPATH"] = str(tmp_path / "packages")
     arguments = ["search", "--task", "digits", "--parameter-budget", "9000", "--depths", "8", "--engine", "ray"]
-    with started(arguments, environment, tmp_path / "folder") as command:
+    ignored = [signal.SIGINT]  # as where a script starts it in the background
+    with started(arguments, environment, tmp_path / "folder", ignored=ignored) as command:
         assert command.process.wait(60) == 130
         told = (tmp_path / "folder" / "told").read_text()
     assert "the Ray driver of this command has ended (" in told
