@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -123,13 +123,14 @@ def train_stage(
     network = _initial_network(stage, data, start_state, check).to(device)
     network.fuse(kernels_of(stage.recipe.float_part.path))
     optimizer = _optimizer(network, stage)
+    run = _Run(stage, network, optimizer, data, check)
     curve, seconds, parts = _resume(checkpoint, key, network, optimizer)
     broken = False
 
     while len(curve) < stage.epochs and not broken:
         started = time.perf_counter()
         before = {name: tensor.clone() for name, tensor in training_state(network, optimizer).items()}
-        point, parts = _train_epoch_in_memory(len(curve), stage, network, optimizer, data, parts, before, check)
+        point, parts = _train_epoch_in_memory(run, len(curve), parts, before)
         seconds += time.perf_counter() - started
         on_epoch(point)
         curve.append(point)
@@ -146,7 +147,7 @@ def train_stage(
     state = {name: to_host(tensor, "a trained network").clone() for name, tensor in network.state_dict().items()}
     if broken:
         restore(before, network, optimizer)
-        divergence = _where_it_broke(len(curve) - 1, stage, network, optimizer, data, parts, check)
+        divergence = _where_it_broke(run, len(curve) - 1, parts)
         return StageResult("diverged", None, None, tuple(curve), seconds, state, divergence, parts)
     if curve:
         validation_accuracy = curve[-1].validation_accuracy
@@ -212,21 +213,24 @@ def _resume(
     return curve, metadata["train_seconds"], metadata.get("accumulation", 1)
 
 
-def _train_epoch_in_memory(
-    epoch: int,
-    stage: Stage,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    data: Data,
-    parts: int,
-    before: State,
-    check: Callable[[], None],
-) -> tuple[CurvePoint, int]:
+class _Run(NamedTuple):
+    """What training one stage works on, the same in all of its epochs."""
+
+    stage: Stage
+    network: Network
+    optimizer: torch.optim.Optimizer
+    data: Data
+    check: Callable[[], None]
+    """As ``train_stage`` is given it."""
+
+
+def _train_epoch_in_memory(run: _Run, epoch: int, parts: int, before: State) -> tuple[CurvePoint, int]:
     """Trains one epoch, from the state ``before``, in as few parts a batch as memory allows; says how many."""
+    stage, network, optimizer, data, _ = run
     most = min(MOST_PARTS, max(1, stage.recipe.float_part.batch_size // 2))  # one example alone has no variance
     while True:
         try:
-            return _train_epoch(epoch, stage, network, optimizer, data, parts, check), parts
+            return _train_epoch(run, epoch, parts), parts
         except (RuntimeError, MemoryError) as error:
             if 2 * parts > most or not is_out_of_memory(error):
                 raise
@@ -239,50 +243,28 @@ def _train_epoch_in_memory(
             torch.cuda.empty_cache()
 
 
-def _train_epoch(
-    epoch: int,
-    stage: Stage,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    data: Data,
-    parts: int,
-    check: Callable[[], None],
-) -> CurvePoint:
+def _train_epoch(run: _Run, epoch: int, parts: int) -> CurvePoint:
+    stage, network, _, data, check = run
     steps = steps_per_epoch(data, stage.recipe.float_part, _schedule(stage).epoch_share)
     loss_sum = torch.zeros((), device=data.device)
-    for _, loss in _steps(epoch, stage, network, optimizer, data, parts, check):
+    for _, loss in _steps(run, epoch, parts):
         loss_sum += loss
     validation_accuracy = measure(network, data, data.validation, check) if len(data.validation) else None
     mean_loss = read(loss_sum, "an epoch's loss") / steps
     return CurvePoint(epoch + 1, mean_loss, validation_accuracy, _rate(stage, epoch * steps, steps))
 
 
-def _where_it_broke(
-    epoch: int,
-    stage: Stage,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    data: Data,
-    parts: int,
-    check: Callable[[], None],
-) -> Divergence | None:
-    with Watch(network) as watch:
-        for step, loss in _steps(epoch, stage, network, optimizer, data, parts, check):
+def _where_it_broke(run: _Run, epoch: int, parts: int) -> Divergence | None:
+    with Watch(run.network) as watch:
+        for step, loss in _steps(run, epoch, parts):
             if broken := watch.first_broken(step, loss):
                 return broken
     return None
 
 
-def _steps(
-    epoch: int,
-    stage: Stage,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    data: Data,
-    parts: int,
-    check: Callable[[], None],
-) -> Iterator[tuple[int, Tensor]]:
+def _steps(run: _Run, epoch: int, parts: int) -> Iterator[tuple[int, Tensor]]:
     """Trains one epoch; yields each optimizer step's number, counted over the stage, and its loss, after its update."""
+    stage, network, optimizer, data, check = run
     network.train()
     recipe, retraining = stage.recipe.float_part, stage.recipe.retraining
     quantizers = retraining.quantizers

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Double, Integer, String, and_, bindparam, case, func, select, update
 
-from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
 from searcher.events import emit, lock_searches_that_want, searches_that_want
 from searcher.searches import searches_of_evaluation, settle
-from searcher.serving_order import MOST_ATTEMPTS, in_order, is_free, note_served, queue
+from searcher.serving_order import MOST_ATTEMPTS, in_order, is_for, is_free, note_served, queue
 from searcher.tables import Evaluation, Search
-from searcher.workers import is_anothers_to_try, lacks_data
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -56,13 +54,7 @@ def claim(session: Session, worker_id: str, seconds: float, asked: Mapping[int, 
 
 def claim_evaluation(session: Session, evaluation_id: int, worker_id: str, seconds: float) -> Lease | None:
     """Takes this evaluation; None if it is not claimable (any more)."""
-    query = select(Evaluation.id).where(
-        Evaluation.id == evaluation_id,
-        is_free(),
-        Evaluation.numerics_version == NUMERICS_VERSION,
-        ~lacks_data(worker_id, Evaluation),
-        ~is_anothers_to_try(worker_id),
-    )
+    query = select(Evaluation.id).where(Evaluation.id == evaluation_id, is_free(), is_for(worker_id))
     return _take(session, _taking(query), worker_id, seconds, {})
 
 

@@ -19,6 +19,7 @@ from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from qcore import Recipe, Task
@@ -131,19 +132,18 @@ def wanted_evaluations(session: Session, evaluation_ids: Sequence[int]) -> set[i
     return {stage.evaluation_id for search, stage in session.execute(query) if wants(search, stage)}
 
 
-def has_open_proposals(session: Session, search: Search) -> bool:
-    query = (
-        select(Proposal.evaluation_id)
-        .join(Evaluation, Evaluation.id == Proposal.evaluation_id)
+def evaluations_without_result(search: Search) -> Select[int]:
+    """Evaluations that a search has proposed, with a pending stage that it asked for; once for each such stage."""
+    return (
+        select(Evaluation.id)
+        .join(Proposal, Proposal.evaluation_id == Evaluation.id)
         .join(Stage, Stage.evaluation_id == Evaluation.id)
-        .where(
-            Proposal.search_id == search.id,
-            Evaluation.status.in_(OPEN),
-            Stage.status == "pending",
-            stages_wanted_by(search),
-        )
-        .limit(1)
+        .where(Proposal.search_id == search.id, Stage.status == "pending", stages_wanted_by(search))
     )
+
+
+def has_open_proposals(session: Session, search: Search) -> bool:
+    query = evaluations_without_result(search).where(Evaluation.status.in_(OPEN)).limit(1)
     return session.scalars(query).first() is not None
 
 

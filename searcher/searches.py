@@ -19,16 +19,16 @@ from searcher.planning import mean_accuracy
 from searcher.proposals import (
     ToPropose,
     ended_keys,
+    evaluations_without_result,
     has_open_proposals,
     keys_of,
     propose_all,
     seeds_at,
     stages_at,
-    stages_wanted_by,
     wanted_evaluations,
 )
 from searcher.situation import OPEN, outcomes_of, situation_of
-from searcher.tables import Candidate, Evaluation, Event, IdempotencyKey, Proposal, Search, Stage
+from searcher.tables import Candidate, Evaluation, Event, IdempotencyKey, Proposal, Search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -298,17 +298,7 @@ def is_of_this_release(search: Search) -> bool:
 
 def _without_result(search: Search) -> Select[int]:
     """Evaluations that a search has proposed, and that ended without a stage it asked for."""
-    return (
-        select(Evaluation.id)
-        .join(Proposal, Proposal.evaluation_id == Evaluation.id)
-        .join(Stage, Stage.evaluation_id == Evaluation.id)
-        .where(
-            Proposal.search_id == search.id,
-            Evaluation.status.not_in(OPEN),
-            Stage.status == "pending",
-            stages_wanted_by(search),
-        )
-    )
+    return evaluations_without_result(search).where(Evaluation.status.not_in(OPEN))
 
 
 def _finish(session: Session, search: Search, ended_by: str) -> None:

@@ -61,6 +61,12 @@ def is_free() -> ColumnElement[bool]:
     return or_(Evaluation.status == "queued", ended)
 
 
+def is_for(worker_id: ForWorker) -> ColumnElement[bool]:
+    """The SQL condition that a worker of this release can train an evaluation, and no other is to try it first."""
+    lacks, is_anothers = lacks_data(worker_id, Evaluation), is_anothers_to_try(worker_id)
+    return and_(Evaluation.numerics_version == NUMERICS_VERSION, ~lacks, ~is_anothers)
+
+
 def queue(engine: str, worker_id: ForWorker | None = None, placed: Collection[Placed] = ()) -> CTE:
     """Free evaluations that a search of an engine has proposed, each with every running search that has.
 
@@ -72,8 +78,7 @@ def queue(engine: str, worker_id: ForWorker | None = None, placed: Collection[Pl
     """
     query = select(Evaluation.id).where(is_free())
     if worker_id is not None:
-        lacks, is_anothers = lacks_data(worker_id, Evaluation), is_anothers_to_try(worker_id)
-        query = query.where(Evaluation.numerics_version == NUMERICS_VERSION, ~lacks, ~is_anothers)
+        query = query.where(is_for(worker_id))
     if placed:
         query = query.where(tuple_(Evaluation.id, Evaluation.attempt).not_in(placed))
     # First, by their status: a planner may also begin with all that a running search has ever proposed.

@@ -29,6 +29,7 @@ from searcher.leases import Lease, LeaseLost
 from searcher.log_context import working_on
 from searcher.next_proposal import propose_next
 from searcher.results import OtherRelease
+from searcher.rounds import make_round
 from searcher.searches import end_at_limits
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class DeviceFailed(Exception):  # noqa: N818  a state of affairs, not a fault
 
 
 class Worker:
-    """Runs evaluations in the calling thread; ``stop`` and ``hand_back`` may be called from anywhere.
+    """Runs evaluations in the calling thread; ``stop`` and ``end`` may be called from anywhere.
 
     Args:
         told_to_stop: asked every second beside an evaluation, by a worker that hears of its end in another way.
@@ -96,15 +97,24 @@ class Worker:
         """Asks the worker to end: it finishes the step it is in and hands its evaluation back."""
         self._stopping.set()
 
-    def hand_back(self) -> None:
-        """Hands back what it holds, for whoever cannot wait for its thread, which writes nothing more then.
+    def end(self) -> bool:
+        """Hands back what it holds and says that it has ended; False if the database stays away for some seconds.
 
-        Raises:
-            SQLAlchemyError: when the database does not answer.
+        Whoever cannot wait for its thread may call it: that writes nothing more then.
         """
-        with self._database.write() as session:
-            leases.release_all(session, self.id)
-            workers.end(session, self.id)
+        last = time.monotonic() + _HAND_BACK_SECONDS
+        while True:
+            try:
+                with self._database.write() as session:
+                    leases.release_all(session, self.id)
+                    workers.end(session, self.id)
+            except SQLAlchemyError as error:
+                self._database.outage.begin(error)
+                if time.monotonic() >= last:
+                    return False
+                time.sleep(_HAND_BACK_PAUSE_SECONDS)
+            else:
+                return True
 
     def run(self) -> None:
         """Works until stopped.
@@ -130,7 +140,7 @@ class Worker:
                 self._stopping.wait(self._pause())
         if self._asking.is_alive():
             self._asking.join()
-        self._end()
+        self.end()
 
     def run_only(self, evaluation_id: int, tell_unfit: Callable[[str], None] = lambda _: None) -> bool:
         """Runs that evaluation and no other; False if it is not claimable.
@@ -142,14 +152,14 @@ class Worker:
         """
         self._register()
         if not self._wait_until_fit(evaluation_id, tell_unfit):
-            self._end()
+            self.end()
             return False
-        self.may_hold = True
         with self._database.write() as session:
             lease = leases.claim_evaluation(session, evaluation_id, self.id, self._settings.lease_seconds)
+            self.may_hold = lease is not None
         if lease is not None:
             self._run_claimed(lease)
-        self._end()
+        self.end()
         return lease is not None
 
     def _wait_until_fit(self, evaluation_id: int, tell_unfit: Callable[[str], None]) -> bool:
@@ -199,9 +209,8 @@ class Worker:
         """Does what some worker has to do from time to time, each in its turn: the more there are, the less often."""
         if time.monotonic() < self._next_round:
             return
-        end_at_limits(self._database)
-        with self._database.write() as session:
-            leases.bury_lost(session)
+        make_round(self._database)
+        with self._database.read() as session:
             self._pool, _ = workers.count_live(session)
         self._next_round = time.monotonic() + min(
             self._settings.poll_seconds * self._pool, self._settings.lease_seconds / 3
@@ -284,7 +293,7 @@ class Worker:
         else:
             self._fail(lease, error)
         if failed:
-            self._end()
+            self.end()
             raise DeviceFailed(str(error)) from error
         return None
 
@@ -297,18 +306,6 @@ class Worker:
     def _release(self, lease: Lease) -> None:
         with self._database.write() as session:
             leases.release(session, lease)
-
-    def _end(self) -> None:
-        """Says that it has ended; hands back what is left, should the database have been away when that was tried."""
-        last = time.monotonic() + _HAND_BACK_SECONDS
-        while True:
-            try:
-                return self.hand_back()
-            except SQLAlchemyError as error:
-                self._database.outage.begin(error)
-                if time.monotonic() >= last:
-                    return None
-                time.sleep(_HAND_BACK_PAUSE_SECONDS)
 
     def _register(self) -> None:
         with self._database.write() as session:

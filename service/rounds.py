@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from searcher import leases
-from searcher.searches import end_at_limits
+from searcher.rounds import make_round
 
 if TYPE_CHECKING:
     from searcher.database import Database
@@ -43,13 +42,3 @@ class Rounds(threading.Thread):
         self._stopping.set()
         if self.is_alive():
             self.join(self._pause_seconds)
-
-
-def make_round(database: Database) -> None:
-    """One look at everything; writes only where there is something to end."""
-    end_at_limits(database)
-    with database.read() as session:
-        lost = leases.to_bury(session)
-    if lost:
-        with database.write() as session:
-            leases.bury_lost(session)

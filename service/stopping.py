@@ -10,8 +10,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,7 +22,6 @@ _STEP_SECONDS = 3.0
 """How long a worker may take to come to the end of its step."""
 _STOP_SECONDS = 8.0
 """After which a worker that was told to stop has ended, whatever it is at: `docker stop` kills after 10."""
-_RETRY_SECONDS = 0.25
 
 
 def hear_signals(told: Callable[[], None]) -> None:
@@ -74,19 +71,15 @@ class StopsInTime:
             return
         log.warning("what this worker is at takes longer than %.0f s: what it holds is handed back", _STEP_SECONDS)
         done = threading.Event()
-        threading.Thread(target=self._hand_back, args=(done,), daemon=True).start()
+
+        def hand_back() -> None:
+            if self._worker.end():
+                done.set()
+
+        threading.Thread(target=hand_back, daemon=True).start()
         is_back = done.wait(max(0.0, begun + _STOP_SECONDS - time.monotonic()))
         is_left = self._worker.may_hold and not is_back
         if is_left:
             log.error("the database does not answer: what this worker holds is left to its lease")
         logging.shutdown()
         os._exit(1 if is_left else 0)
-
-    def _hand_back(self, done: threading.Event) -> None:
-        pause = threading.Event()
-        while True:
-            try:
-                self._worker.hand_back()
-                return done.set()
-            except SQLAlchemyError:
-                pause.wait(_RETRY_SECONDS)

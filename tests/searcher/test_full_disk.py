@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,12 @@ from searcher.tables import CurvePoint, Evaluation, Search, Stage
 from searcher.tables import Worker as WorkerRow
 from searcher.worker import Worker
 from searcher.worker_settings import WorkerSettings
+from tests.disks import fill
 
 TINY = {"parameter_budget": 4000, "widths": [3], "recipe": recipe(3, 1)}
 
 Mount = Callable[[Path, int], None]
 Accuracies = dict[tuple[int, str], float | None]
-
-
-def fill(folder: Path) -> Path:
-    """Writes a file that leaves no room for another."""
-    ballast = folder / "ballast"
-    with suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    return ballast
 
 
 def run_to_end(database: Database, folder: Path) -> None:

@@ -6,7 +6,6 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,20 +20,12 @@ from searcher.tables import Search
 from service.access.roles import Role
 from service.app import create_app
 from service.settings import Settings
+from tests.disks import fill
 
 BODY = {"task": "digits", "parameter_budget": 20_000}
 SIZE = 40_000_000
 
 _numbers = itertools.count()
-
-
-def fill(folder: Path) -> Path:
-    """Writes a file that leaves no room for another byte."""
-    ballast = folder / "ballast"
-    with suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    return ballast
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,20 +14,13 @@ from sqlalchemy import update
 from searcher import leases
 from searcher.database import Database, database_now
 from searcher.next_proposal import propose_next
+from searcher.rounds import make_round
 from searcher.tables import Evaluation
-from service.rounds import Rounds, make_round
+from service.rounds import Rounds
+from tests.service.processes import wait_until
 
 BODY = {"task": "digits", "parameter_budget": 4000, "blocks": ["basic"], "depths": [8], "bit_widths": ["W2A2"]}
 TOLD = "no worker runs: start one with `quantrank worker`"
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(3000):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("the condition never came true")
 
 
 def test_a_time_limit_ends_a_search_that_no_worker_trains_whoever_looks(client: TestClient, database: Database) -> None:

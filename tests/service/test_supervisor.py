@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from service.cli import main
 from service.commands import worker
 from service.settings import Settings
 from service.supervisor import Supervisor
+from tests.service.processes import wait_until
 
 BODY = {"task": "digits", "parameter_budget": 4000, "blocks": ["basic"], "depths": [8], "bit_widths": ["W2A2"]}
 
@@ -108,12 +108,3 @@ def test_what_a_killed_worker_had_is_no_attempt_if_it_was_asked_to_stop(database
     with database.read() as session:
         (evaluation,) = session.scalars(select(Evaluation))
     assert (evaluation.status, evaluation.attempt, evaluation.fruitless_attempts) == ("queued", 0, 0)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(3000):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("the condition never came true")
