@@ -33,14 +33,14 @@ READS: dict[Reason, str] = {
     "kernels compute rightly": "whether what a compiler made can be trained with; once a process",
     "a measurement": "what quantization does layer by layer; asked for, never while training",
 }
-"""What is read, and why that may be; how often, where it is more than once."""
+"""The reason for each read of a single value, and how often it happens."""
 
 COPIES: dict[Copied, str] = {
     "a trained network": "the result of a stage; once a stage",
     "a distribution of codes": "of a measurement, as above; once a layer",
     "a checkpoint": "what training goes on from; once an epoch",
 }
-"""What is copied to the host whole, and how often."""
+"""The reason for each copy of a whole tensor to the host, and how often it happens."""
 
 
 def read(value: Tensor, reason: Reason) -> float:

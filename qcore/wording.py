@@ -1,4 +1,4 @@
-"""What is wrong with a value, in words for whoever gave it: pydantic's errors, and names that were mistyped."""
+"""Messages about a wrong value, from errors of pydantic and from mistyped names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WANTED = {
     "url": "a URL",
     "uuid": "a UUID",
 }
-"""By the name of an error, or its first word."""
+"""The phrase for what a field takes, by the type of the error or its first word."""
 _LIMITS = {
     "greater_than": ("more than {gt}", "is too small"),
     "greater_than_equal": ("at least {ge}", "is too small"),

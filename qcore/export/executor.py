@@ -52,7 +52,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Values:
-    """What a layer hands on: (N, channels, height, width), ``numbers * scale``; integers unless the scale is None."""
+    """A layer's output, (N, channels, height, width): ``numbers * scale``; integers unless the scale is None."""
 
     numbers: Reals
     scale: float | None = None
@@ -118,7 +118,7 @@ def normalize(network: DeployedNetwork, inputs: npt.NDArray[np.float32]) -> Real
 
 
 def compute_layer(network: DeployedNetwork, layer: Layer, sources: list[Values]) -> Values:
-    """What one layer, other than the input, makes of what the layers in ``layer.inputs`` hand on, in their order."""
+    """Computes the output of one layer, not the input, from the outputs of the layers in ``layer.inputs``, in order."""
     match layer:
         case Conv():
             return _multiplied(network, layer.name, sources[0], lambda x, w: _convolution(x, w, layer))
