@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
+from loops import run_async
 
 from searcher.database import Database
 from searcher.events import emit, events_after, lock_searches
@@ -95,7 +96,7 @@ def test_a_client_that_meets_another_process_at_every_event_gets_each_event_once
         await asyncio.gather(*watchers)
         return received, rest[0]
 
-    received, rest = asyncio.run(watched())
+    received, rest = run_async(watched())
 
     assert received + rest == stored(database, search_id)
 
@@ -117,7 +118,7 @@ def test_what_followed_another_extension_is_not_missing_where_the_former_end_is_
                 session.get_one(Search, search_id).status = "finished"
             return stored(database, search_id), await everything(known, search_id, 0)
 
-    expected, received = asyncio.run(watched())
+    expected, received = run_async(watched())
 
     assert received == expected
 
@@ -139,6 +140,6 @@ def test_an_event_that_is_later_than_any_stands_for_none_in_every_process(databa
         return found
 
     before = stored(database, search_id)
-    found = asyncio.run(watched())
+    found = run_async(watched())
 
     assert found == [before] * 4

@@ -17,6 +17,7 @@ from callers import bearer, make_key
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from live import serving
+from loops import run_async
 from playing import rows
 from sqlalchemy import select
 
@@ -55,7 +56,7 @@ def all_at_once(app: FastAPI, asks: list[Ask]) -> list[httpx.Response]:
             return await answers
 
     with serving(app) as url:
-        return asyncio.run(ask(url))
+        return run_async(ask(url))
 
 
 def post(path: str, headers: dict[str, str] | None = None, **body: Any) -> Ask:
@@ -150,7 +151,7 @@ def test_who_leaves_gives_up_their_place(app: FastAPI, database: Database) -> No
             assert (await client.post("/search", json=BODY, headers=key)).status_code == 201
 
     with serving(app) as url:
-        asyncio.run(leave(url))
+        run_async(leave(url))
     assert len(rows(database, Search)) <= 1 + WRITING
 
 
