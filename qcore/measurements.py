@@ -184,7 +184,9 @@ def _values(network: Network, layers: tuple[Layer, ...], x: Tensor) -> tuple[dic
 
 def _distribution(quantized: Tensor, step: Tensor, levels: Levels) -> CodeDistribution:
     codes = (quantized.double() / step.double() - levels.offset).round().long().flatten() - levels.lowest
-    counts = to_host(torch.bincount(codes, minlength=len(levels.codes)), "a distribution of codes").tolist()
+    found = torch.zeros(len(levels.codes), dtype=torch.int64, device=codes.device)
+    # Not torch.bincount, whose size depends on the largest code: the host would wait for that.
+    counts = to_host(found.index_add_(0, codes, torch.ones_like(codes)), "a distribution of codes").tolist()
     shares = tuple(count / codes.numel() for count in counts)
     dead = tuple(code for code, count in zip(levels.codes, counts, strict=True) if not count)
     return CodeDistribution(tuple(levels.codes), shares, dead)
