@@ -10,6 +10,9 @@ from qcore.errors import InvalidInput
 if TYPE_CHECKING:
     from qcore.recipe import Recipe, Schedule
 
+_DIGITS = 9
+"""Of epochs and shares, behind the point."""
+
 
 def scaled_recipe(recipe: Recipe, fraction: float) -> Recipe:
     """The recipe with both stages' epochs times ``fraction`` (0 to 1), and without a cyclic phase.
@@ -18,7 +21,8 @@ def scaled_recipe(recipe: Recipe, fraction: float) -> Recipe:
     whole: four times 0.15 is one epoch of 0.6 of the training split. Warm-up and milestones keep their place.
 
     Raises:
-        InvalidInput: for a checkpoint that is taken as it is, whose float stage cannot be shorter.
+        InvalidInput: for a checkpoint that is taken as it is, whose float stage cannot be shorter; for a fraction that
+            leaves nothing of an epoch.
 
     >>> from qcore.recipe import PAPER_CIFAR10
     >>> short = scaled_recipe(PAPER_CIFAR10, 0.006)  # of 200 epochs
@@ -40,14 +44,18 @@ def scaled_recipe(recipe: Recipe, fraction: float) -> Recipe:
 
 
 def _scaled(schedule: Schedule, fraction: float) -> Schedule:
-    wanted = schedule.epochs * schedule.epoch_share * fraction
-    epochs = math.ceil(round(wanted, 9))
+    whole = schedule.epochs * schedule.epoch_share
+    wanted = round(whole * fraction, _DIGITS)
+    if wanted == 0:
+        problem = f"leaves nothing of {whole:g} passes over the training split"
+        raise InvalidInput("rungs", fraction, problem, "use a larger fraction, e.g. 0.15, or leave it out")
+    epochs = math.ceil(wanted)
     last = epochs - 1
     milestones = {round(milestone * epochs / schedule.epochs) for milestone in schedule.milestones}
     return schedule.model_copy(
         update={
             "epochs": epochs,
-            "epoch_share": min(1.0, round(wanted / epochs, 9)),
+            "epoch_share": min(1.0, round(wanted / epochs, _DIGITS)),
             "warmup_epochs": min(round(schedule.warmup_epochs * epochs / schedule.epochs), last),
             "milestones": tuple(sorted(milestone for milestone in milestones if 1 <= milestone <= last)),
         }

@@ -41,4 +41,4 @@ def answer(content: str, media_type: str, etag: str, headers: Mapping[str, str] 
 
 
 def _headers(etag: str) -> dict[str, str]:
-    return {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}
+    return {"ETag": etag, "Cache-Control": "private, no-cache"}

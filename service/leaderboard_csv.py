@@ -11,16 +11,29 @@ from searcher.provisional import in_words
 if TYPE_CHECKING:
     from service.schemas import EntryView, LeaderboardView
 
+_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 
 def leaderboard_csv(board: LeaderboardView) -> str:
-    """With a header, also of no entries. Lists are separated by spaces; what is not known is empty."""
+    """With a header, also of no entries. Lists are separated by spaces; what is not known is empty; what a spreadsheet
+    would take for a formula has an apostrophe before it.
+    """
     ranking = board.bit_widths[0]
     rows = [_row(board, entry, ranking) for entry in board.entries]
     text = io.StringIO()
     writer = csv.DictWriter(text, _columns(board, ranking))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A value that a spreadsheet does not compute, whatever hosts and folders are called. Numbers stay numbers.
+
+    >>> _cell("=1+1"), _cell("digits"), _cell(-1.5)
+    ("'=1+1", 'digits', -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_BEGINS_A_FORMULA) else value
 
 
 def _columns(board: LeaderboardView, ranking: str) -> list[str]:

@@ -56,7 +56,7 @@ class SecurityHeaders:
                 for name, value in added.items():
                     headers.setdefault(name, value)
                 if not is_for_all:
-                    headers.add_vary_header("Authorization, Cookie")
+                    headers.add_vary_header("Accept, Authorization, Cookie")
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

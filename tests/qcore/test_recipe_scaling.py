@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qcore import TASKS, InvalidInput, Recipe, get_task, override, scaled_recipe
@@ -78,3 +78,18 @@ def test_an_epochs_share_is_drawn_anew_from_the_whole_split(share: float, exampl
         seen = torch.cat(epoch)
         assert len(epoch) == steps
         assert len(seen.unique()) == len(seen) == 4 * steps
+
+
+@given(fraction=st.floats(0, 1, exclude_min=True, exclude_max=True), share=st.floats(0, 1, exclude_min=True))
+@example(fraction=1e-300, share=1.0)
+@example(fraction=5e-324, share=5e-324)
+@example(fraction=0.15, share=1e-300)
+def test_a_fraction_leaves_a_recipe_that_trains_or_is_refused(fraction: float, share: float) -> None:
+    """Whatever small numbers there are."""
+    recipe = override(PAPER_CIFAR10, {"float_part": {"schedule": {"epoch_share": share}}})
+    if 200 * share * fraction > 0.5e-9:
+        short = scaled_recipe(recipe, fraction)
+        assert Recipe.stored(short.model_dump(mode="json")) == short
+    else:
+        with pytest.raises(InvalidInput, match=f"^rungs: {fraction!r} leaves nothing of"):
+            scaled_recipe(recipe, fraction)

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from searcher.database import Database
 from service.access.headers import CONTENT_SECURITY_POLICY, HEADERS
 from service.access.roles import Role
+from service.routes import plotly
 
 PAGES = Path(__file__).parents[2] / "service" / "pages"
 
@@ -42,6 +43,24 @@ def test_every_answer_has_the_headers(sqlite_database: Database, tmp_path: Path,
         assert {name: each.headers.get(name) for name in HEADERS} == HEADERS
         is_shared = path.startswith("/static/")
         assert ("private" in each.headers.get("cache-control", "")) is not is_shared
+        varies = {"Accept", "Authorization", "Cookie"}
+        assert set(filter(None, each.headers.get("vary", "").split(", "))) == (set() if is_shared else varies)
+
+
+def test_what_depends_on_what_a_request_says_tells_caches_so(sqlite_database: Database, tmp_path: Path) -> None:
+    """The same address has answers of several forms, for several callers."""
+    client = server(sqlite_database, tmp_path, LOCAL, on_loopback=True)
+    board = client.get("/leaderboard?task=digits")
+    table = client.get("/leaderboard?task=digits", headers={"Accept": "text/csv"})
+    unchanged = client.get("/leaderboard?task=digits", headers={"If-None-Match": board.headers["etag"]})
+    page, problem = (client.get("/nowhere", headers={"Accept": each}) for each in ("text/html", "application/json"))
+    library = client.get(plotly.PATH)
+
+    assert (table.headers["content-type"], unchanged.status_code) == ("text/csv; charset=utf-8", 304)
+    assert page.headers["content-type"] != problem.headers["content-type"]
+    for each in (board, table, unchanged, page, problem):
+        assert each.headers["vary"] == "Accept, Authorization, Cookie"
+    assert library.headers["vary"] == "Accept-Encoding"
 
 
 def test_what_fails_has_them_too(sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

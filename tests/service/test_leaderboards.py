@@ -173,6 +173,25 @@ def test_csv_has_the_rows_of_the_json(client: TestClient, search: Any, asked: di
     assert [row["width"] for row in csv.DictReader(io.StringIO(rest))] == ["5", "6"]
 
 
+@pytest.mark.parametrize("begins", "=+-@\t\r")
+def test_text_in_csv_is_no_formula_and_numbers_are_numbers(client: TestClient, database: Database, begins: str) -> None:
+    name = f"{begins}cmd|' /C calc'!A0"
+    posted = client.post("/search", json=BODY | {"widths": [3], "seeds": [0]}).json()
+
+    def told(_evaluation: Evaluation, bits: str) -> dict[str, Any]:
+        value = 50.0 if bits == "float" else 60.0
+        values = {"validation_accuracy": value, "test_accuracy": value, "train_seconds": 1.0}
+        return values | {"provenance": MADE_BY | {"device": name, "revision": name}}
+
+    play(database, posted["id"], told)
+
+    for path in (posted["links"]["leaderboard"], "/leaderboard?task=digits&bit_widths=W2A2,W2AF"):
+        (row,) = csv.DictReader(io.StringIO(client.get(path, headers={"accept": "text/csv"}).text, newline=""))
+        assert (row["device"], row["revision"]) == (f"'{name}", f"'{name}")
+        assert row["drop"] == "-10.0"
+        assert row["python"] == MADE_BY["python"]
+
+
 def test_csv_of_nothing_is_a_header(client: TestClient) -> None:
     (header,) = client.get("/leaderboard", params={"task": "digits", "format": "csv"}).text.splitlines()
     assert header.startswith("rank,rank_lowest,rank_highest,architecture")

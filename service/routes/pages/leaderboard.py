@@ -45,7 +45,7 @@ def leaderboard_page(
     """Forms send empty fields; they stand for none."""
     found = get_task(task, settings.data_root)
     chosen = resolve_recipe(found, recipe_from_text(recipe) if recipe else None, settings.data_root, settings.device)
-    names = [name.strip() for name in bit_widths.split(",") if name.strip()]
+    names = [name.strip() for name in bit_widths.split(",") if name.strip()] or list(DEFAULT_BIT_WIDTHS)
     page = leaderboard_of_task(
         session,
         found,
