@@ -12,7 +12,7 @@ from sqlalchemy import Double, create_engine, event, func, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
@@ -111,7 +111,7 @@ class Database:
         self.engine = create_engine(
             self.url.difference_update_query([_PREPARE]),
             pool_size=_POOL_SIZE,
-            pool_pre_ping=not self.embedded,
+            pool_use_lifo=True,  # what a connection has prepared is of use to the next that takes it
             pool_timeout=_POOL_SECONDS,
             connect_args={"prepare_threshold": None} if _PREPARE in self.url.query else {},
         )
@@ -126,6 +126,7 @@ class Database:
                 self.engine, "do_connect", lambda _dialect, _record, _given, named: pulse.connect({**OPTIONS, **named})
             )
             event.listen(self.engine, "connect", _prepare_postgres)
+            event.listen(self.engine, "checkout", self._check_alive)
         self.outage = Outage()
         self._writing = self.engine.execution_options(quantrank_writes=True)
 
@@ -135,6 +136,18 @@ class Database:
         if self.setting == DATABASE_URL:
             return described(self.url)
         return str(Path(self.url.database or "").parent)
+
+    def _check_alive(self, connection: Any, _record: object, _handed: object) -> None:
+        """Has the pool open another connection in place of one that is broken."""
+        dialect = self.engine.dialect
+        if connection.is_alive():
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            if dialect.is_disconnect(error, connection, None):
+                raise InvalidatePoolError from error
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -169,7 +182,8 @@ class Database:
             yield bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_TURNS, number))))
         finally:
             with suppress(SQLAlchemyError):  # the server may have ended a transaction that was idle for too long
-                connection.close()
+                connection.commit()  # a rollback would have the driver forget what is prepared
+            connection.close()
 
     @contextmanager
     def migrate(self) -> Iterator[Connection]:

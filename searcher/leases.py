@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Double, Integer, String, and_, bindparam, case, func, select, update
@@ -16,17 +15,20 @@ from sqlalchemy import Double, Integer, String, and_, bindparam, case, func, sel
 from searcher.database import database_now
 from searcher.events import emit, lock_searches_that_want, searches_that_want
 from searcher.searches import searches_of_evaluation, settle
-from searcher.serving_order import MOST_ATTEMPTS, in_order, is_for, is_free, note_served, queue
+from searcher.serving_order import MOST_ATTEMPTS, in_order, in_words, is_for, is_free, note_served, queue
+from searcher.statements import ask
 from searcher.tables import Evaluation, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy import BindParameter, ColumnElement, Select
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.dml import ReturningUpdate
 
     from searcher.serving_order import Placed
+
+_CLAIMER: BindParameter[str] = bindparam("claimer", type_=String)
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,14 @@ def claim(session: Session, worker_id: str, seconds: float, asked: Mapping[int, 
     One statement, so that two workers never take the same. What it selects is materialized: as a plain sub-select
     PostgreSQL may run it again for every row, and lock several.
     """
-    pairs = {} if asked is None else {"asked": list(asked.items())}
-    return _take(session, _claim_statement(asks=asked is not None), worker_id, seconds, pairs)
+    if asked is None:
+        return _take(session, worker_id, seconds, _claiming)
+    return _take(session, worker_id, seconds, _claiming_after, asked=in_words(asked))
 
 
 def claim_evaluation(session: Session, evaluation_id: int, worker_id: str, seconds: float) -> Lease | None:
     """Takes this evaluation; None if it is not claimable (any more)."""
-    query = select(Evaluation.id).where(Evaluation.id == evaluation_id, is_free(), is_for(worker_id))
-    return _take(session, _taking(query), worker_id, seconds, {})
+    return _take(session, worker_id, seconds, _claiming_one, wanted=evaluation_id)
 
 
 def is_claimable(session: Session, evaluation_id: int) -> bool:
@@ -78,7 +80,7 @@ def claimable(
         placed: those that somebody is about to claim: they are left out, and count as running.
         asked: as for ``claim``.
     """
-    query = in_order(select(Evaluation), engine, placed=placed, asked=asked)
+    query = in_order(select(Evaluation), engine, placed=placed, asked=None if asked is None else in_words(asked))
     found: dict[int, Evaluation] = {}
     for evaluation in session.scalars(query):  # one that several searches want comes for each
         found.setdefault(evaluation.id, evaluation)
@@ -89,20 +91,25 @@ def claimable(
 
 def count_claimable(session: Session, engine: str, most: int) -> int:
     """How many evaluations of an engine's searches nobody has, counted up to ``most``."""
-    return session.scalars(_count_statement(engine), {"most": most}).one()
+    counted: int = ask(session, _counting, engine, most=most).scalar_one()
+    return counted
 
 
-@lru_cache
-def _count_statement(engine: str) -> Select[int]:
+def _counting(engine: str) -> Select[int]:
     waiting = select(queue(engine).c.evaluation_id).distinct().limit(bindparam("most", type_=Integer)).subquery()
     return select(func.count()).select_from(waiting)
 
 
-@lru_cache
-def _claim_statement(*, asks: bool) -> ReturningUpdate[int]:
-    """Made once: that takes longer than all the rest of a claim."""
-    asked: BindParameter[Any] | None = bindparam("asked", expanding=True) if asks else None
-    return _taking(in_order(select(Evaluation.id), "optuna", bindparam("claimer", type_=String), asked=asked))
+def _claiming() -> ReturningUpdate[int]:
+    return _taking(in_order(select(Evaluation.id), "optuna", _CLAIMER))
+
+
+def _claiming_after() -> ReturningUpdate[int]:
+    return _taking(in_order(select(Evaluation.id), "optuna", _CLAIMER, asked=bindparam("asked", type_=String)))
+
+
+def _claiming_one() -> ReturningUpdate[int]:
+    return _taking(select(Evaluation.id).where(Evaluation.id == bindparam("wanted"), is_free(), is_for(_CLAIMER)))
 
 
 def _taking(wanted: Select[int]) -> ReturningUpdate[int]:
@@ -116,7 +123,7 @@ def _taking(wanted: Select[int]) -> ReturningUpdate[int]:
             lease_ends=database_now() + bindparam("seconds", type_=Double),
             attempt=Evaluation.attempt + 1,
             fruitless_attempts=Evaluation.fruitless_attempts + 1,
-            worker_id=bindparam("claimer", type_=String),
+            worker_id=_CLAIMER,
         )
         .returning(Evaluation.id)
         .execution_options(synchronize_session=False)
@@ -124,11 +131,10 @@ def _taking(wanted: Select[int]) -> ReturningUpdate[int]:
 
 
 def _take(
-    session: Session, taking: ReturningUpdate[int], worker_id: str, seconds: float, more: dict[str, Any]
+    session: Session, worker_id: str, seconds: float, taking: Callable[[], ReturningUpdate[int]], **values: Any
 ) -> Lease | None:
     token = secrets.token_hex(16)
-    values = {"claimer": worker_id, "token": token, "seconds": seconds, **more}
-    claimed = session.scalars(taking, values).one_or_none()
+    claimed = ask(session, taking, claimer=worker_id, token=token, seconds=seconds, **values).scalar_one_or_none()
     if claimed is None:
         return None
     note_served(session, claimed)

@@ -7,6 +7,8 @@ by another connection: a paused server does not let that one in.
 
 from __future__ import annotations
 
+import math
+import select
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +27,7 @@ CONNECT_SECONDS = 5
 _PROBE_SECONDS = 2
 """libpq's least."""
 _SILENT_SECONDS = 2.0
+_JUST_SECONDS = 1.0
 _AWAY_SECONDS = 1.0
 """How long nobody tries again after a server did not answer; then one does, and the others wait for what it finds."""
 
@@ -100,6 +103,18 @@ class WatchedConnection(psycopg.Connection[Any]):
     alive: Callable[[], None] | None = None
     """Raises OperationalError where the server does not answer."""
     _is_ending = False
+    _heard_at = -math.inf
+
+    def is_alive(self) -> bool:
+        """Whether the server has answered by this connection, which is at rest, a moment ago and said nothing since.
+
+        It need not be asked then whether it lives. One that ends says so, or hangs up.
+        """
+        if time.monotonic() - self._heard_at >= _JUST_SECONDS:
+            return False
+        looking = select.poll()
+        looking.register(self.pgconn.socket, select.POLLIN)
+        return not looking.poll(0)
 
     def wait(self, gen: Generator[Any, Any, R], *given: Any, **named: Any) -> R:
         """Waits for what a generator of psycopg's does, as the method that it takes the place of."""
@@ -114,13 +129,13 @@ class WatchedConnection(psycopg.Connection[Any]):
             self._is_ending = False
 
     def _watched(self, gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
-        heard_at, is_cancelled = time.monotonic(), False
+        heard_at, has_heard, is_cancelled = time.monotonic(), False, False
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if ready:
-                    heard_at = time.monotonic()
+                    heard_at, has_heard = time.monotonic(), True
                 elif not is_cancelled and not self._is_ending and seconds_left() == 0.0:
                     is_cancelled = True
                     self._cancel()
@@ -129,6 +144,8 @@ class WatchedConnection(psycopg.Connection[Any]):
                     heard_at = time.monotonic()
                 wanted = gen.send(ready)
         except StopIteration as ended:
+            if has_heard:  # some ask the server nothing
+                self._heard_at = heard_at
             result: R = ended.value
             return result
 

@@ -32,6 +32,7 @@ from sqlalchemy.orm import aliased
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import database_now
 from searcher.situation import OPEN
+from searcher.statements import ask
 from searcher.tables import Candidate, Evaluation, Event, Proposal, Search, Stage
 from searcher.workers import is_anothers_to_try, lacks_data
 
@@ -51,8 +52,17 @@ Asked = dict[int, int]
 Placed = tuple[int, int]
 """An evaluation's id and its attempts, when it was given to somebody who has yet to claim it."""
 ForWorker: TypeAlias = "str | BindParameter[str]"
-HasAsked: TypeAlias = "Mapping[int, int] | BindParameter[Any]"
-"""``Asked``, or a parameter that its pairs are given for."""
+HasAsked: TypeAlias = "str | BindParameter[str]"
+"""``Asked`` as ``in_words`` writes it, or a parameter that this is given for."""
+
+
+def in_words(asked: Mapping[int, int]) -> str:
+    """Searches and their events as statements read them, which are the same then however many there are.
+
+    >>> in_words({7: 1, 12: 30})
+    ' 7:1 12:30 '
+    """
+    return " ".join(["", *(f"{search_id}:{event_id}" for search_id, event_id in asked.items()), ""])
 
 
 def is_free() -> ColumnElement[bool]:
@@ -159,15 +169,15 @@ def searches_to_ask(
     session: Session, engine: str, worker_id: str, asked: Mapping[int, int], placed: Collection[Placed] = ()
 ) -> list[int]:
     """Ids of those that come before everything that is queued and may have something to propose, in their order."""
-    values = {"asker": worker_id, "asked": list(asked.items())}
+    values = {"asker": worker_id, "asked": in_words(asked)}
     return list(session.scalars(_asking(engine, tuple(placed)), values))
 
 
 @lru_cache(maxsize=16)
 def _asking(engine: str, placed: tuple[Placed, ...]) -> Select[int]:
-    """Made once, as a claim's statement is: that takes longer than to execute it."""
+    """Made once, as long as the same are placed: that takes longer than to execute it."""
     worker_id: BindParameter[str] = bindparam("asker", type_=String)
-    asked: BindParameter[Any] = bindparam("asked", expanding=True)
+    asked: BindParameter[str] = bindparam("asked", type_=String)
     queued, placed_at = queue(engine, worker_id, placed), places(is_running(placed))
     first_queued = (
         select(func.min(placed_at.c.place))
@@ -186,10 +196,9 @@ def _asking(engine: str, placed: tuple[Placed, ...]) -> Select[int]:
 
 def searches_in_order(session: Session, engine: str, worker_id: str) -> list[int]:
     """Ids of an engine's running searches in the order in which they are proposed for: what is queued counts too."""
-    return list(session.scalars(_ordering(engine), {"asker": worker_id}))
+    return list(ask(session, _ordering, engine, asker=worker_id).scalars())
 
 
-@lru_cache
 def _ordering(engine: str) -> Select[int]:
     placed_at = places(Evaluation.status.in_(OPEN))
     return (
@@ -205,10 +214,9 @@ def note_served(session: Session, evaluation_id: int) -> None:
 
     A candidate of theirs that another claim is writing this to at the same moment is left to it: nobody waits.
     """
-    session.execute(_noting_served(), {"claimed": evaluation_id})
+    ask(session, _noting_served, claimed=evaluation_id)
 
 
-@lru_cache
 def _noting_served() -> Update:
     latest = select(func.max(_waits_since())).where(Search.status == "running").scalar_subquery()
     served = (
@@ -232,13 +240,14 @@ def _noting_served() -> Update:
 def _may_propose(engine: str, queued: CTE, worker_id: ForWorker, asked: HasAsked) -> tuple[ColumnElement[bool], ...]:
     of_search = select(func.max(Event.id)).where(Event.search_id == Search.id).scalar_subquery()
     latest_event = func.coalesce(of_search, 0)  # as ``events.latest_event`` says
-    known = asked if isinstance(asked, BindParameter) else list(asked.items())
+    pair = literal(" ") + cast(Search.id, String) + ":" + cast(latest_event, String) + " "
+    known = literal(asked, String) if isinstance(asked, str) else asked
     return (
         Search.engine == engine,
         Search.numerics_version == NUMERICS_VERSION,
         ~lacks_data(worker_id, Search),
         Search.id.not_in(select(queued.c.search_id).where(queued.c.wanted)),
-        tuple_(Search.id, latest_event).not_in(known),
+        ~known.contains(pair),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from building import at_once
@@ -232,3 +232,41 @@ def test_no_other_threshold_for_prepared_statements_is_taken() -> None:
     with pytest.raises(InvalidInput) as refused:
         Database("postgresql://host/database?prepare_threshold=7")
     assert refused.value.remedy == "use prepare_threshold=none"
+
+
+@pytest.mark.parametrize("just_seconds", [0.0, 60.0], ids=["a while ago", "just now"])
+def test_a_connection_that_broke_is_replaced(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch, just_seconds: float
+) -> None:
+    def own_process() -> int:
+        with postgres_database.read() as session:
+            return int(session.scalars(text("SELECT pg_backend_pid()")).one())
+
+    monkeypatch.setattr("searcher.postgres._JUST_SECONDS", just_seconds)
+    first = own_process()
+    assert own_process() == first
+    other = Database(postgres_database.url)
+    with other.read() as session:
+        assert session.scalars(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": first}).one()
+    other.dispose()
+    assert own_process() != first
+
+
+@pytest.mark.parametrize(("just_seconds", "asked"), [(60.0, 0), (0.0, 3)])
+def test_a_server_that_just_answered_is_not_asked_whether_it_lives(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch, just_seconds: float, asked: int
+) -> None:
+    dialect, pings = postgres_database.engine.dialect, []
+
+    def ping(connection: Any) -> bool:
+        pings.append(connection)
+        return type(dialect).do_ping(dialect, connection)
+
+    with postgres_database.read() as session:
+        session.execute(text("SELECT 1"))
+    monkeypatch.setattr(dialect, "do_ping", ping)
+    monkeypatch.setattr("searcher.postgres._JUST_SECONDS", just_seconds)
+    for _ in range(3):
+        with postgres_database.read() as session:
+            session.execute(text("SELECT 1"))
+    assert len(pings) == asked
