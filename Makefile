@@ -33,8 +33,8 @@ test: setup
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal
 
 # What `make test` leaves out as slow by nature: searches on a real Ray cluster, the memory that training takes, networks
-# of 110 layers, kernels built afresh, requests by Schemathesis, processes that crash or are killed in groups. Some six
-# minutes.
+# of 110 layers, kernels built afresh, requests by Schemathesis, processes that crash, hang, are paused or killed, servers
+# and databases that go away and come back. Some ten minutes.
 slow: setup
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal -m slow --ignore tests/service/test_rehearsal.py
 

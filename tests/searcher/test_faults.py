@@ -79,6 +79,7 @@ def undisturbed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory)
     return found
 
 
+@pytest.mark.slow
 def test_an_evaluation_survives_its_killed_worker_and_ends_as_if_undisturbed(
     database: Database, tmp_path: Path, undisturbed: Results
 ) -> None:
@@ -123,6 +124,7 @@ def test_an_evaluation_survives_its_killed_worker_and_ends_as_if_undisturbed(
     assert workers[evaluation.worker_id] is not None
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_worker_after_its_epoch_and_the_next_goes_on(
     database: Database, tmp_path: Path, undisturbed: Results
 ) -> None:
@@ -145,6 +147,7 @@ def test_sigterm_ends_a_worker_after_its_epoch_and_the_next_goes_on(
     assert stored_results(database) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_paused_worker_that_returns_after_its_lease_writes_nothing(
     database: Database, tmp_path: Path, undisturbed: Results
 ) -> None:
@@ -268,6 +271,7 @@ def own_server() -> Iterator[PostgresServer]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_search_outlives_a_restart_of_postgresql(
     own_server: PostgresServer, tmp_path: Path, undisturbed: Results
 ) -> None:
@@ -293,6 +297,7 @@ def test_a_search_outlives_a_restart_of_postgresql(
     database.dispose()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_while_the_database_is_away_ends_as_asked(
     own_server: PostgresServer, tmp_path: Path
 ) -> None:

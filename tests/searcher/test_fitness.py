@@ -264,6 +264,7 @@ def test_the_command_prints_the_proof(tmp_path: Path, mount: Callable[..., None]
     assert list((tmp_path / "cache/quantrank").glob("kernels-*.so"))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_worker_trains_without_kernels_and_the_command_says_so(tmp_path: Path) -> None:
     status, found = _check(tmp_path, PATH="/nowhere", CXX="")
     assert status == 1

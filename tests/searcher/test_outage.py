@@ -31,6 +31,7 @@ class Heard(logging.Handler):
             self.said.set()
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_stored_when_the_database_answers_again(
     far_database: Database,
     postgres_database: Database,

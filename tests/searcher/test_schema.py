@@ -134,6 +134,7 @@ def test_two_processes_may_upgrade_a_fresh_postgresql_database_at_once(fresh_pos
     _upgrade_at_once(fresh_postgres, 2)
 
 
+@pytest.mark.slow
 def test_processes_may_upgrade_a_fresh_sqlite_database_at_once(tmp_path: Path) -> None:
     for number in range(3):
         _upgrade_at_once(f"sqlite:///{tmp_path / str(number)}.db", 4)

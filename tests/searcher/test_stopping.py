@@ -65,7 +65,13 @@ def _attempts(database: Database) -> list[tuple[str, int, int, str | None]]:
     return [(each.status, each.attempt, each.fruitless_attempts, each.lease_token) for each in found]
 
 
-@pytest.mark.parametrize("told", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]], ids=["stopped", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param([signal.SIGTERM], id="stopped"),
+        pytest.param([signal.SIGINT, signal.SIGTERM], id="Ctrl-C", marks=pytest.mark.slow),
+    ],
+)
 def test_a_worker_is_stopped_between_two_steps_and_no_attempt_is_counted(
     database: Database, tmp_path: Path, told: list[signal.Signals]
 ) -> None:
@@ -85,6 +91,7 @@ def test_a_worker_is_stopped_between_two_steps_and_no_attempt_is_counted(
     assert worker.stopped_at is not None
 
 
+@pytest.mark.slow
 def test_a_worker_whose_thread_hangs_hands_back_all_the_same(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +109,7 @@ def test_a_worker_whose_thread_hangs_hands_back_all_the_same(
     assert worker.stopped_at is not None
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_ends_once_its_evaluation_was_cancelled(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from searcher import tables
 from searcher.database import Database
 from searcher.plan import plan
 from searcher.request import SearchRequest
+from service.app import create_app
 from service.output import print_leaderboard
+from service.settings import Settings
 
 BODY = {"task": "digits", "parameter_budget": 20_000}
 
@@ -277,10 +281,24 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def empty(
+    request: pytest.FixtureRequest,
+    fresh_database: Callable[[str], AbstractContextManager[Database]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[TestClient, Database]]:
+    """A server that many requests share, since each has to leave its database empty."""
+    with fresh_database(request.param) as database:
+        settings = Settings(home=tmp_path_factory.mktemp("home"), database_url=None)
+        with TestClient(create_app(settings, database), base_url="http://127.0.0.1") as client:
+            yield client, database
+
+
 @pytest.mark.parametrize(("body", "field"), BAD_BODIES, ids=lambda value: str(value)[:60])
 def test_bad_input_names_field_and_remedy_and_stores_nothing(
-    client: TestClient, database: Database, body: dict[str, Any], field: str
+    empty: tuple[TestClient, Database], body: dict[str, Any], field: str
 ) -> None:
+    client, database = empty
     answer = client.post("/search", content=json.dumps(body), headers={"content-type": "application/json"})
 
     assert answer.status_code == 422

@@ -83,6 +83,7 @@ def end(server: subprocess.Popen[str], threads: list[threading.Thread]) -> float
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 
+@pytest.mark.slow
 def test_beside_threads_that_compute_without_end(tmp_path: Path) -> None:
     with serving(tmp_path, f"{COMPUTE}\n{SERVE}") as (server, url):
         threads = ask_in_the_background(url, lambda client: client.get("/workers"))
@@ -90,6 +91,7 @@ def test_beside_threads_that_compute_without_end(tmp_path: Path) -> None:
         assert end(server, threads) < GRACE_SECONDS
 
 
+@pytest.mark.slow
 def test_beside_writes_that_wait_for_another_and_none_of_them_is_stored(tmp_path: Path) -> None:
     body = {"task": "digits", "parameter_budget": 20_000}
     with serving(tmp_path, SERVE) as (server, url):

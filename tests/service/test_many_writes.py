@@ -120,6 +120,7 @@ def locked(database: Database) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_write_whose_turn_does_not_come_in_time_is_told_to_come_again(
     app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from callers import bearer, make_key
 from live import serving
 from networks import Network
@@ -30,6 +31,7 @@ UNAVAILABLE = (
 )
 
 
+@pytest.mark.slow
 def test_a_server_says_that_its_database_does_not_answer_and_goes_on_when_it_does(
     far_database: Database, postgres_database: Database, network: Network, tmp_path: Path
 ) -> None:
@@ -69,6 +71,7 @@ def test_a_server_says_that_its_database_does_not_answer_and_goes_on_when_it_doe
         assert client.post("/search", json=BODY, headers=key).status_code == 201
 
 
+@pytest.mark.slow
 def test_a_statement_may_take_longer_than_a_server_is_silent(far_database: Database) -> None:
     with far_database.read() as session:
         session.execute(text("SELECT pg_sleep(4.5)"))

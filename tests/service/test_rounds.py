@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
@@ -39,6 +40,7 @@ def test_a_time_limit_ends_a_search_that_no_worker_trains_whoever_looks(client: 
     assert client.get(endless).json()["status"] == "running"
 
 
+@pytest.mark.slow
 def test_a_server_without_workers_ends_searches_at_their_limits(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QUANTRANK_")}
     command = [sys.executable, "-m", "service", "serve", "--port", "0", "--workers", "0"]

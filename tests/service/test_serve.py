@@ -95,6 +95,7 @@ def test_a_search_runs_through_a_server_and_again_from_stored_results(environmen
     assert "Recipe short* (float_part.schedule.epochs = 3, " in page
 
 
+@pytest.mark.slow
 def test_a_search_by_rungs_trains_the_best_in_full_and_goes_on_when_it_is_extended(environment: dict[str, str]) -> None:
     space = [
         *SMALL[:2],
@@ -128,6 +129,7 @@ def test_a_search_by_rungs_trains_the_best_in_full_and_goes_on_when_it_is_extend
     assert len(rung) == 3
 
 
+@pytest.mark.slow
 def test_a_search_without_a_server_starts_one_and_leaves_none(environment: dict[str, str]) -> None:
     found = run(environment, "search", *SMALL, "--recipe", json.dumps(RECIPE))
     board = run(environment, "leaderboard", "--task", "digits")
@@ -137,6 +139,7 @@ def test_a_search_without_a_server_starts_one_and_leaves_none(environment: dict[
     assert not (Path(environment["QUANTRANK_HOME"]) / "server.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_search_ends(environment: dict[str, str]) -> None:
     recipe = {"float_part": {"schedule": {"epochs": 20}}, "retraining": {"schedule": {"epochs": 2}}}
     with serving(environment) as (server, http):
@@ -180,6 +183,7 @@ def test_a_process_whose_parent_is_gone_before_it_starts_ends_too(
     assert ended.returncode == 0
 
 
+@pytest.mark.slow
 def test_beyond_this_host_commands_are_let_in_with_their_key(environment: dict[str, str], tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text(f"{secrets.token_hex(32)}\n")

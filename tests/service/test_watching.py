@@ -24,6 +24,7 @@ from tests.service.processes import started, wait_until
 BODY = {"task": "digits", "parameter_budget": 20_000, "bit_widths": ["W2A2"], "architectures": ["basic-L8-D3"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_search_is_watched_to_its_end_though_its_server_is_long_away(
     kind: str,
@@ -86,6 +87,7 @@ def test_after_a_minute_without_a_server_it_is_said_and_not_before(monkeypatch: 
     assert "http://server/searches/1/events answered 502" in told[0]
 
 
+@pytest.mark.slow
 def test_when_a_commands_own_server_dies_it_says_so_and_how_to_come_back(tmp_path: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUANTRANK_")}
     environment = {**inherited, "QUANTRANK_HOME": str(tmp_path / "home"), "QUANTRANK_PORT": "9"}
@@ -103,6 +105,7 @@ def test_when_a_commands_own_server_dies_it_says_so_and_how_to_come_back(tmp_pat
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_when_a_commands_own_driver_does_not_start_it_says_why(tmp_path: Path) -> None:
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "ray.py").write_text("raise ImportError('built for another Python')\n")

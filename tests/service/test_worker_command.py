@@ -117,6 +117,7 @@ def test_several_workers_of_one_command_end_after_their_epochs_at_sigterm(
         assert len(evaluation["stages"][0]["curve"]) == evaluation["stages"][0]["epochs_done"] > 0
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_had_goes_on_at_once_and_another_is_started(
     environment: dict[str, str], client: TestClient
 ) -> None:
