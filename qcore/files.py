@@ -1,13 +1,16 @@
-"""Files written whole or not at all, what they say of themselves, and paths that stay below a folder."""
+"""Files written whole or not at all, opened without waiting, and paths that stay below a folder."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
+import stat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from io import BufferedReader
     from pathlib import Path
 
 
@@ -27,6 +30,50 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, opened for reading, with all symbolic links followed. Waits for nobody.
+
+    Raises:
+        OSError: when it cannot be opened, or is a pipe, a device, a socket or a folder.
+    """
+    _require_regular(path, path.stat())  # before it is opened, which devices notice
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _require_regular(path, os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file that is known to have no more bytes.
+
+    Raises:
+        OSError: as ``open_regular`` does, and for a larger file.
+    """
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"has more than {most_bytes:,} bytes", str(path))
+    return content
+
+
+def shown(path: Path | str | bytes) -> str:
+    r"""A path as text that can be stored and printed, whatever bytes its names have.
+
+    >>> print(shown(b"images/n\xfft\n.png"))
+    images/n\xfft\x0a.png
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+
+
+def _require_regular(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
 
 
 def read_metadata(content: bytes) -> Any:

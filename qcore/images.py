@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from qcore.errors import DataMissing
+from qcore.files import shown
+from qcore.image_files import UnreadableImage, read_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +26,15 @@ if TYPE_CHECKING:
 
     Pixels: TypeAlias = npt.NDArray[np.uint8]
 
+_PIXELS_AT_ONCE = 2**20
+_MOST_OVERSIZE = 4
+"""How many times as large as its window an image may be that is scaled."""
 _BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 IGNORED_PIXEL = 255
 LEAST_AREA, ASPECT_RATIOS, CROP_ATTEMPTS = 0.08, (3 / 4, 4 / 3), 10
 """Random resized crops as Inception networks were trained with and ResNets since."""
+MOST_PROPORTION = 64
+"""Of images that are longer, in proportion to their width, the middle is cut out before they are enlarged."""
 SCALES = tuple(0.5 + 0.25 * step for step in range(7))
 """Of DeepLabV3's training images."""
 
@@ -105,7 +112,7 @@ class SegmentationReader:
         image, mask = self._open(name, target)
         if max(image.size) > self.size:
             width, height = image.size
-            raise _unusable(self.task, self.root / os.fsdecode(name), f"{width}x{height} pixels exceed {self.size}")
+            raise unusable(self.task, self.root / os.fsdecode(name), f"{width}x{height} pixels exceed {self.size}")
         return self._window(image, mask, 0, 0)
 
     def read_augmented(
@@ -136,27 +143,22 @@ class SegmentationReader:
         return _channels_first(window), np.array(labels)
 
     def _open(self, name: bytes, target: np.bytes_) -> tuple[Image.Image, Image.Image]:
-        image = open_image(self.task, self.root / os.fsdecode(name))
+        image = open_image(self.task, self.root / os.fsdecode(name), most_side=_MOST_OVERSIZE * self.size)
         return image, open_mask(self.task, self.root / os.fsdecode(bytes(target)), self.classes, image.size)
 
 
-def open_image(task: str, path: Path, least_side: int | None = None) -> Image.Image:
+def open_image(task: str, path: Path, least_side: int | None = None, most_side: int | None = None) -> Image.Image:
     """An image file in RGB; grayscale is repeated, 16-bit grayscale keeps its high byte.
 
-    With ``least_side`` it is turned as its EXIF data says, and a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size,
-    but no smaller than that.
+    The arguments are those of ``qcore.image_files.read_image``.
 
     Raises:
         DataMissing: naming the file, if it cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
-            if least_side is None:
-                return _rgb(image)
-            image.draft(None, (least_side, least_side))
-            return _rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
-        raise _unusable(task, path, str(error) or type(error).__name__) from error
+        return _rgb(read_image(path, least_side, most_side))
+    except UnreadableImage as error:
+        raise unusable(task, path, str(error)) from error
 
 
 def open_mask(task: str, path: Path, classes: int, size: tuple[int, int]) -> Image.Image:
@@ -166,22 +168,27 @@ def open_mask(task: str, path: Path, classes: int, size: tuple[int, int]) -> Ima
         DataMissing: naming the file, if it cannot be decoded, has another size, or has values that are no classes.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise ValueError(f"mode {image.mode} has no class indices")
-            indices = np.asarray(image)
-    except Exception as error:
-        raise _unusable(task, path, str(error) or type(error).__name__) from error
-    if indices.shape[::-1] != size:
-        raise _unusable(task, path, f"{indices.shape[1]}x{indices.shape[0]} pixels for an image of {size[0]}x{size[1]}")
+        image = read_image(path)
+    except UnreadableImage as error:
+        raise unusable(task, path, str(error)) from error
+    if image.mode not in ("P", "L"):
+        raise unusable(task, path, f"mode {image.mode} has no class indices")
+    if image.size != size:
+        width, height = image.size
+        raise unusable(task, path, f"{width}x{height} pixels for an image of {size[0]}x{size[1]}")
+    indices = np.asarray(image)
     if wrong := sorted(set(np.unique(indices).tolist()) - {*range(classes), IGNORED_PIXEL}):
-        raise _unusable(task, path, f"{wrong[0]} is no class")
+        raise unusable(task, path, f"{wrong[0]} is no class")
     return Image.fromarray(indices)
 
 
 def resize_shorter_side(image: Image.Image, side: int) -> Image.Image:
-    """Bilinear with antialiasing, proportions kept."""
+    """Bilinear with antialiasing, proportions kept; of an image longer than ``MOST_PROPORTION``, the middle."""
     shorter = min(image.size)
+    if max(image.size) > MOST_PROPORTION * shorter:
+        longest = MOST_PROPORTION * shorter
+        left, top = (max(0, length - longest) // 2 for length in image.size)
+        image = image.crop((left, top, left + min(longest, image.width), top + min(longest, image.height)))
     if shorter == side:
         return image
     width, height = (side if length == shorter else int(side * length / shorter) for length in image.size)
@@ -214,16 +221,23 @@ def random_crop_box(width: int, height: int, random: np.random.Generator) -> tup
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, which PIL would clip at 255
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no stated range")
-    return image.convert("RGB")
+    return (_high_bytes(image) if image.mode.startswith("I") else image).convert("RGB")
+
+
+def _high_bytes(image: Image.Image) -> Image.Image:
+    """Gray pixels of 16 bits, which PIL would clip at 255, divided by 256; a part at a time."""
+    found = np.empty((image.height, image.width), np.uint8)
+    rows = max(1, _PIXELS_AT_ONCE // image.width)
+    for top in range(0, image.height, rows):
+        part = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        found[top : top + rows] = (part >> 8).clip(0, 255)
+    return Image.fromarray(found)
 
 
 def _channels_first(image: Image.Image) -> Pixels:
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _unusable(task: str, path: Path, problem: str) -> DataMissing:
-    return DataMissing("task", task, f"has an unusable file {path} ({problem})", "replace it or take it out")
+def unusable(task: str, path: Path, problem: str) -> DataMissing:
+    """The error for a file of a task's data set; ``problem`` follows its name."""
+    return DataMissing("task", task, f"has an unusable file {shown(path)} ({problem})", "replace it or take it out")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 from qcore.errors import InvalidInput
-from qcore.files import leads_below
+from qcore.files import leads_below, open_regular
 from qcore.host_reads import read
 from qcore.layers import tensor_shapes
 from qcore.torchvision_names import torchvision_names
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _FIELD = "recipe.float_part.checkpoint"
 _OF_QUANTIZERS = (".step", ".clipping_value")
 """How the names of tensors end that only quantized networks have."""
+_MOST_BYTES = 2**31
 _REMEDY = (
     "put a safetensors file there, with this project's names or torchvision's; a state dict is made one by "
     "safetensors.torch.save_file(model.state_dict(), path)"
@@ -136,7 +138,10 @@ def _digest(checkpoint: Checkpoint, data_root: Path) -> str:
         problem = "is no .safetensors file; others, such as pickles (.pth), can run code when read, and are not"
         raise InvalidInput(f"{_FIELD}.path", checkpoint.path, problem, _REMEDY)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > _MOST_BYTES:
+                problem = f"has {size:,} bytes, more than the {_MOST_BYTES:,} that are read"
+                raise InvalidInput(f"{_FIELD}.path", checkpoint.path, problem, _REMEDY)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         problem = f"cannot be read below {data_root} ({error.strerror})"

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qcore.errors import DataMissing
+from qcore.files import read_regular
 from qcore.recipe import PAPER_CIFAR10, Recipe, RetrainingRecipe, Schedule
 from qcore.tasks.task import CONVOLUTIONAL, Examples, Task
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _PIXELS = (3, 32, 32)
 """Of an image: red, green and blue, line by line."""
 _PIXEL_BYTES = 3 * 32 * 32
+_MOST_FILE_BYTES = 2**28
+"""CIFAR-100's training images, the largest file, have 154 MB."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,11 @@ def _read(
 
     contents = []
     for name, md5 in files.items():
-        content = (data_root / published.folder / name).read_bytes()
+        try:
+            content = read_regular(data_root / published.folder / name, _MOST_FILE_BYTES)
+        except OSError as error:
+            problem = f"has unusable files in {data_root / published.folder} ({name}: {error.strerror})"
+            raise _data_missing(published, data_root, problem) from error
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != md5:
             problem = f"has damaged files in {data_root / published.folder} ({name} has MD5 {found}, not {md5})"

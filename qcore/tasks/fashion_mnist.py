@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+_MOST_FILE_BYTES = 2**27
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package ``dataset-fashion-mnist`` puts the files, compressed."""
 
@@ -47,6 +47,8 @@ def load(task: str, data_root: Path) -> Examples:
             source = _source(data_root, name)
             if source is not None and source.suffix == ".gz":
                 _unpack(source, data_root / FOLDER / name)
+            if (data_root / FOLDER / name).stat().st_size > _MOST_FILE_BYTES:
+                raise ValueError(f"{name} has more than {_MOST_FILE_BYTES:,} bytes")
         paths = [str(data_root / FOLDER / name) for name in FILES]
         train_images, train_labels = read_image_file(paths[0]), read_label_file(paths[1])
         test_images, test_labels = read_image_file(paths[2]), read_label_file(paths[3])
@@ -84,7 +86,10 @@ def _unpack(source: Path, target: Path) -> None:
     handle, name = tempfile.mkstemp(dir=target.parent)
     try:
         with gzip.open(source) as packed, os.fdopen(handle, "wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked)
+            content = packed.read(_MOST_FILE_BYTES + 1)
+            if len(content) > _MOST_FILE_BYTES:
+                raise ValueError(f"{source} unpacks to more than {_MOST_FILE_BYTES:,} bytes")
+            unpacked.write(content)
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from qcore.errors import DataMissing, InvalidInput
-from qcore.files import leads_below
+from qcore.files import leads_below, shown
 from qcore.recipe import PAPER_CIFAR10, FloatRecipe, Recipe, RetrainingRecipe, Schedule
 from qcore.tasks.task import (
     CONVOLUTIONAL,
@@ -147,7 +147,7 @@ class _Listing:
         try:
             return self._contents()
         except OSError as error:
-            raise self._unusable(f"cannot be read ({error})") from error
+            raise self._unusable(f"cannot be read ({shown(str(error))})") from error
 
     def _contents(self) -> Contents:
         if not self.folder.is_dir():
@@ -165,7 +165,7 @@ class _Listing:
         for label, each in enumerate(classes):
             least = 1 if "test" in images else 2  # one to train on and one to test on
             if counts[label] < least:
-                raise self._unusable(f"has fewer than {least} images in {self.folder / places['train'] / each}")
+                raise self._unusable(f"has fewer than {least} images in {shown(self.folder / places['train'] / each)}")
         if "test" not in images:
             images["train"], images["test"] = _split(images["train"], len(classes))
         for part in set(places) - {"train"}:
@@ -190,7 +190,7 @@ class _Listing:
     def _images(self, place: str, classes: list[str], sizes: dict[str, int]) -> list[Image]:
         """The images below one split's class folders; their sizes are added to ``sizes``."""
         if unknown := sorted(set(self._folders(place)) - set(classes)):
-            raise self._unusable(f"has {place}{unknown[0]}, which is no class of train/")
+            raise self._unusable(f"has {place}{shown(unknown[0])}, which is no class of train/")
         found = []
         for label, name in enumerate(classes):
             top = self.folder / place / name
@@ -201,25 +201,26 @@ class _Listing:
         return found
 
     def _files_below(self, place: str) -> list[tuple[str, int]]:
-        """Path relative to the whole folder, and bytes, of every image."""
+        """Path relative to the whole folder, and bytes, of every image, however deep."""
         found: list[tuple[str, int]] = []
-        if not (self.folder / place).is_dir():
-            return found
-        with os.scandir(self.folder / place) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    found += self._files_below(f"{place}{entry.name}/")
-                elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_symlink() or entry.is_file()):
-                    if entry.is_symlink():
-                        self._confine(Path(entry.path))
-                    found.append((place + entry.name, entry.stat().st_size))
+        places = [place] if (self.folder / place).is_dir() else []
+        while places:
+            place = places.pop()
+            with os.scandir(self.folder / place) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        places.append(f"{place}{entry.name}/")
+                    elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_symlink() or entry.is_file()):
+                        if entry.is_symlink():
+                            self._confine(Path(entry.path))
+                        found.append((place + entry.name, entry.stat().st_size))
         return found
 
     def _confine(self, path: Path) -> None:
         if not leads_below(path, self.data_root):
-            raise self._unusable(f"leads outside the data root by {path}")
+            raise self._unusable(f"leads outside the data root by {shown(path)}")
 
     def _unusable(self, problem: str) -> DataMissing:
         return DataMissing(

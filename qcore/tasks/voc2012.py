@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qcore.errors import DataMissing
+from qcore.files import read_regular
 from qcore.recipe import FloatRecipe, Recipe, RetrainingRecipe, Schedule
 from qcore.tasks.task import IMAGENET_MEAN, IMAGENET_STD, SEGMENTATION, FileExamples, Files, Task
 
@@ -24,6 +25,7 @@ FOLDER = "VOCdevkit/VOC2012"
 CLASSES, SIZE = 21, 513
 TEST_EXAMPLES = 1449
 BATCH_SIZE = 16
+_MOST_LIST_BYTES = 2**24
 _IDENTIFIER = re.compile(r"[0-9A-Za-z_]+", re.ASCII)
 
 
@@ -74,7 +76,7 @@ def _identifiers(training: _Training, data_root: Path, images: str, masks: str, 
     folder = data_root / FOLDER
     path = folder / "ImageSets/Segmentation" / f"{images}.txt"
     try:
-        found = path.read_text(encoding="ascii").split()
+        found = read_regular(path, _MOST_LIST_BYTES).decode("ascii").split()
         if wrong := [line for line in found if _IDENTIFIER.fullmatch(line) is None]:
             raise ValueError(f"{wrong[0][:100]} is no image's identifier")
         present = {each: {file.name for file in (folder / each).iterdir()} for each in ("JPEGImages", masks)}
