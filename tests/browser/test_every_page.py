@@ -117,3 +117,18 @@ def test_a_cancelled_search_says_so_at_once(url: str, page: Any) -> None:
     page.locator("#progress .status.cancelled").wait_for()
     page.locator("#board", has_text="was cancelled without a W2A2 result").wait_for()
     assert page.get_by_role("button", name="Cancel").count() == 0
+
+
+def test_a_button_cannot_be_clicked_before_its_script_listens(url: str, page: Any) -> None:
+    held: list[Any] = []
+    page.route("**/static/new_search.js", lambda route: held.append(route))
+    page.goto(f"{url}/ui/searches/new", wait_until="commit")
+    start = page.get_by_role("button", name="Start the search")
+    start.wait_for()
+    assert start.is_disabled()
+
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].continue_()
+
+    start.click(trial=True)  # which waits until it is enabled

@@ -144,9 +144,6 @@ def test_a_stream_that_reaches_back_further_than_what_is_kept_comes_from_the_dat
 def test_one_poller_reads_for_all_clients_and_none_holds_a_session(
     database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    searches = [post(database) for _ in range(4)]
-    clients = [Watching(url, searches[index % 4]) for index in range(CLIENTS)]
-    assert all(client.begun.wait(60) for client in clients)
     poller = threading.local()
     by_others: list[str] = []
     looks: list[int] = []
@@ -164,7 +161,11 @@ def test_one_poller_reads_for_all_clients_and_none_holds_a_session(
         if not getattr(poller, "looks", False) and threading.current_thread() is not threading.main_thread():
             by_others.append(statement)
 
-    monkeypatch.setattr(feed.Feed, "_look", counted)
+    monkeypatch.setattr(feed.Feed, "_look", counted)  # before any client: a look may be under way at any time later
+    searches = [post(database) for _ in range(4)]
+    clients = [Watching(url, searches[index % 4]) for index in range(CLIENTS)]
+    assert all(client.begun.wait(60) for client in clients)
+    looks.clear()
     event.listen(database.engine, "before_cursor_execute", note)
     for search_id in searches:
         tell(database, search_id, 5)

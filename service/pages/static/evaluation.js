@@ -3,6 +3,7 @@ import { drawNoise } from "./charts/noise.js";
 import { drawStages } from "./charts/stages.js";
 import { tell } from "./charts/theme.js";
 import { refreshEvery } from "./refresh.js";
+import { enableButtons } from "./scripted.js";
 
 const { evaluation, stage } = document.getElementById("evaluation").dataset;
 const curves = document.getElementById("curves");
@@ -59,6 +60,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   if (measured) showMeasured();
 });
 
+enableButtons();
 tell(curves, "Loading…");
 showCurves();
 refreshEvery(2000);

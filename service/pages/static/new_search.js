@@ -1,6 +1,7 @@
 // The form of a new search: its fields are in the address, what it would train is told while it is filled in, and
 // errors stand at their fields. The server says what is wrong; nothing of its rules is here.
 import { post } from "./posting.js";
+import { enableButtons } from "./scripted.js";
 
 const PAUSE = 300; // ms after the last keystroke
 
@@ -208,5 +209,6 @@ form.addEventListener("submit", async (event) => {
   start.disabled = false;
 });
 
+enableButtons();
 fillFromAddress();
 estimate();

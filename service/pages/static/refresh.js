@@ -1,6 +1,7 @@
 // Brings the parts of a page that are marked data-live up to date: the server makes the page again, and what differs
 // is put in its place. The address says what is shown, so a user's sorting and filters stay.
 import { morph } from "./morph.js";
+import { enableButtons } from "./scripted.js";
 
 let wanted = false;
 let running = null;
@@ -31,6 +32,7 @@ async function load() {
   if (response.redirected || response.status === 401) location.reload(); // to sign in again
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  enableButtons(fresh);
   for (const part of document.querySelectorAll("[data-live]")) {
     const counterpart = fresh.getElementById(part.id);
     if (counterpart) morph(part, counterpart);

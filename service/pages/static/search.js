@@ -6,6 +6,7 @@ import { tell } from "./charts/theme.js";
 import { watchFilters } from "./filters.js";
 import { watchButtons } from "./posting.js";
 import { refresh } from "./refresh.js";
+import { enableButtons } from "./scripted.js";
 
 const LEAST_PAUSE = 1000; // ms between refreshes, however much happens
 
@@ -63,6 +64,7 @@ function watchEvents() {
 
 watchFilters();
 watchButtons();
+enableButtons();
 const asked = new URL(location.href).searchParams.get("cost");
 if (asked && [...cost.options].some((option) => option.value === asked)) cost.value = asked;
 cost.addEventListener("change", () => {
