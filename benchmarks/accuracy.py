@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore import Architecture, BitWidths, evaluate, get_task, override
-from qcore.devices import prepare_device
+from qcore.devices import prepare_device, usable_cores
 from qcore.numerics import resolve_numerics
 from qcore.provenance import provenance
 from qcore.statistics import t_quantile
@@ -105,7 +105,7 @@ def report(runs: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/accuracy.json"))
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--workers", type=int, default=usable_cores())
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     runs = json.loads(arguments.output.read_text()) if arguments.output.exists() else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import steps
 import whole
 
-from qcore.devices import prepare_device
+from qcore.devices import prepare_device, usable_cores
 from qcore.provenance import provenance
 
 
@@ -22,10 +21,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    device = prepare_device(arguments.device, os.cpu_count() or 1)
+    device = prepare_device(arguments.device, usable_cores())
     found = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": usable_cores(), "processor": platform.processor() or platform.machine()},
         "provenance": provenance(device),
         "steps": steps.measured(steps.NETWORKS, arguments.rounds, device, compiled=steps.NETWORKS[:1]),
         "depthwise_to_basic": steps.depthwise_against_basic(arguments.rounds, device),

@@ -28,7 +28,7 @@ from torch import nn
 from torch._inductor.utils import fresh_cache
 
 from qcore import FLOAT, Architecture, BitWidths, Network, get_task
-from qcore.devices import prepare_device
+from qcore.devices import prepare_device, usable_cores
 from qcore.kernels import kernels_of
 from qcore.packing import bare_step
 
@@ -214,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compiled", action="store_true", help="whole models through torch.compile too: minutes")
     parser.add_argument("--memory-of", nargs=2, metavar=("NETWORK", "MODE"), help=argparse.SUPPRESS)

@@ -23,7 +23,7 @@ from timing import Spread, interleaved
 
 from qcore import FLOAT, Architecture, BitWidths, Stage, evaluate, get_task, override
 from qcore.data import Data, Split, generator_for, load_data, steps_per_epoch, training_batches
-from qcore.devices import prepare_device
+from qcore.devices import prepare_device, usable_cores
 from qcore.packing import measure_packing, packings_to_try
 from qcore.training import train_stage
 
@@ -112,7 +112,7 @@ def evaluation(rounds: int = 3) -> dict[str, Any]:
 
 def search(rounds: int = 3) -> dict[str, Any]:
     """A search on digits, six candidates, by one worker with all cores, one with one, and one worker a core."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         for workers, threads in dict.fromkeys([(1, 1), (1, cores), (cores, 1)]):

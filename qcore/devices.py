@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from qcore.errors import InvalidInput
+from qcore.limits import whole_cores
 
 if TYPE_CHECKING:
     import torch
@@ -27,14 +28,15 @@ def check_device_name(name: str, threads: int) -> None:
     """
     if _PATTERN.fullmatch(name) is None:
         raise InvalidInput("device", name, "is not a device", "use cpu, cuda or cuda:<index>")
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     if not 1 <= threads <= cores:
-        raise InvalidInput("threads", threads, "is out of range", f"use 1 to {cores}, the cores of this machine")
+        raise InvalidInput("threads", threads, "is out of range", f"use 1 to {cores}, the cores that are usable here")
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may run on, within its container's limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return whole_cores(cores)
 
 
 def take_share(cores: int) -> None:

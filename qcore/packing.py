@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qcore.devices import prepare_device
+from qcore.devices import prepare_device, usable_cores
 from qcore.kernels import kernels_of
 from qcore.metrics import cross_entropy
 from qcore.network import Network
@@ -56,12 +56,12 @@ class Packing:
 def packings_to_try(device: str) -> tuple[tuple[int, int], ...]:
     """Workers and threads: on a CPU from one worker with all cores to one on each core, on a GPU 1 to 8 workers.
 
-    >>> (1, os.cpu_count()) in packings_to_try("cpu")
+    >>> (1, usable_cores()) in packings_to_try("cpu")
     True
     """
     if device != "cpu":
         return tuple((workers, 1) for workers in (1, 2, 3, 4, 6, 8))
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     return tuple((workers, cores // workers) for workers in range(1, cores + 1) if cores % workers == 0)
 
 

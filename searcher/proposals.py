@@ -11,6 +11,7 @@ from qcore import Architecture, BitWidths, stages_of, stored_task
 from qcore import Stage as StagePlan
 from qcore.cost import parameters
 from qcore.stages import NUMERICS_VERSION
+from qcore.training_memory import estimated_bytes
 from searcher.database import insert_into
 from searcher.events import emit
 from searcher.situation import OPEN, evaluations_left, recipes_of
@@ -192,6 +193,7 @@ def _rung_hashes(search: Search) -> list[str]:
 
 def _evaluation_values(stage: StagePlan) -> dict[str, Any]:
     architecture = stage.architecture
+    layers = architecture.layers(stage.task)
     return {
         "float_key": stage.key,
         "task": stage.task.name,
@@ -200,7 +202,8 @@ def _evaluation_values(stage: StagePlan) -> dict[str, Any]:
         "block": architecture.block,
         "depth": architecture.depth,
         "width": architecture.width,
-        "parameters": parameters(architecture.layers(stage.task)),
+        "parameters": parameters(layers),
+        "memory_bytes": estimated_bytes(layers, stage.task, stage.recipe),
         "seed": stage.seed,
         "numerics_version": NUMERICS_VERSION,
         "float_recipe_hash": stage.recipe.float_part.hash(),

@@ -34,7 +34,7 @@ from searcher.database import database_now
 from searcher.situation import OPEN
 from searcher.statements import ask
 from searcher.tables import Candidate, Evaluation, Event, Proposal, Search, Stage
-from searcher.workers import is_anothers_to_try, lacks_data
+from searcher.workers import has_room, is_anothers_to_try, lacks_data
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -74,7 +74,7 @@ def is_free() -> ColumnElement[bool]:
 def is_for(worker_id: ForWorker) -> ColumnElement[bool]:
     """The SQL condition that a worker of this release can train an evaluation, and no other is to try it first."""
     lacks, is_anothers = lacks_data(worker_id, Evaluation), is_anothers_to_try(worker_id)
-    return and_(Evaluation.numerics_version == NUMERICS_VERSION, ~lacks, ~is_anothers)
+    return and_(Evaluation.numerics_version == NUMERICS_VERSION, has_room(worker_id), ~lacks, ~is_anothers)
 
 
 def queue(engine: str, worker_id: ForWorker | None = None, placed: Collection[Placed] = ()) -> CTE:

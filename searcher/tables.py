@@ -200,6 +200,8 @@ class Evaluation(Base):
     depth: Mapped[int]
     width: Mapped[int]
     parameters: Mapped[int] = mapped_column(BigInteger)
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Main memory that training it on a CPU takes, as estimated; None where a release before queued it."""
     seed: Mapped[int] = mapped_column(BigInteger)
     numerics_version: Mapped[int]
     float_recipe_hash: Mapped[str] = mapped_column(String(64))
@@ -368,7 +370,9 @@ class Worker(Base):
     pid: Mapped[int]
     device: Mapped[str] = mapped_column(String(64))
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    """Of the device: a GPU's, or the machine's; None where it is not known."""
+    """Of the device: a GPU's, or the machine's or its container's; None where it is not known."""
+    room_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Main memory that an evaluation may take here; None where nothing limits it, or something else does."""
     cores: Mapped[int]
     """That the process may use."""
     threads: Mapped[int]

@@ -34,3 +34,5 @@ class WorkerSettings:
     device: str = "cpu"
     threads: int = 1
     """Threads of one training run. One worker per core beats one worker with many threads."""
+    room_bytes: int | None = None
+    """Main memory that one evaluation may take; None for no limit. What takes more is left to other workers."""

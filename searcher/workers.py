@@ -7,17 +7,17 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, delete, exists, func, select, tuple_, update
+from sqlalchemy import and_, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 from qcore.devices import usable_cores
 from qcore.memory import device_bytes
 from qcore.provenance import versions
 from searcher.database import database_now, read_clock
-from searcher.tables import Evaluation, MissingData, Search, Worker
+from searcher.tables import Evaluation, MissingData, Proposal, Search, Worker
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, ScalarSelect
     from sqlalchemy.orm import Session
 
     from searcher.worker_settings import WorkerSettings
@@ -50,6 +50,7 @@ def register(session: Session, worker_id: str, settings: WorkerSettings) -> None
             pid=os.getpid(),
             device=settings.device,
             memory_bytes=device_bytes(settings.device),
+            room_bytes=settings.room_bytes,
             cores=usable_cores(),
             threads=settings.threads,
             versions=versions(),
@@ -174,6 +175,12 @@ def lacks_data(worker_id: Any, of: type[Evaluation] | type[Search]) -> ColumnEle
     )
 
 
+def has_room(worker_id: Any) -> ColumnElement[bool]:
+    """The SQL condition that a worker may take as much memory as an evaluation does, as far as both are known."""
+    room = select(Worker.room_bytes).where(Worker.id == worker_id).scalar_subquery()
+    return or_(Evaluation.memory_bytes.is_(None), room.is_(None), Evaluation.memory_bytes <= room)
+
+
 def is_anothers_to_try(worker_id: Any) -> ColumnElement[bool]:
     """The SQL condition that an evaluation met an error on this worker, and another one that could train it runs."""
     other = aliased(Worker)
@@ -187,10 +194,37 @@ def is_anothers_to_try(worker_id: Any) -> ColumnElement[bool]:
         .correlate(other, Evaluation)  # which is two selects further out: else it would be read from end to end
     )
     of_release = other.versions["numerics"].as_integer() == Evaluation.numerics_version
+    fits = or_(
+        other.room_bytes.is_(None), Evaluation.memory_bytes.is_(None), Evaluation.memory_bytes <= other.room_bytes
+    )
     could = exists().where(
-        other.id != worker_id, lives(other), is_fit(other), other.device != DRIVER, of_release, ~lacking
+        other.id != worker_id, lives(other), is_fit(other), other.device != DRIVER, of_release, ~lacking, fits
     )
     return and_(Evaluation.suspected_by.is_not(None), Evaluation.suspected_by == worker_id, could)
+
+
+def _least_memory(search: Search) -> ScalarSelect[int]:
+    """The memory of the smallest evaluation that a search waits for; 0 if one's is not known, None without any."""
+    return (
+        select(func.min(func.coalesce(Evaluation.memory_bytes, 0)))
+        .join(Proposal, Proposal.evaluation_id == Evaluation.id)
+        .where(Proposal.search_id == search.id, Evaluation.status.in_(("queued", "running")))
+        .scalar_subquery()
+    )
+
+
+def _why_no_room(session: Session, search: Search, able: ColumnElement[bool]) -> str | None:
+    """What the workers that could train for a search lack in memory; None without any such worker."""
+    query = select(Worker.host, Worker.room_bytes).where(able).order_by(Worker.room_bytes.desc(), Worker.id).limit(1)
+    found = session.execute(query).first()
+    if found is None:
+        return None
+    host, room = found
+    takes = session.scalars(select(_least_memory(search))).one() or 0
+    return (
+        f"no worker has the memory: what is queued takes at least {takes / 1e9:.2f} GB, as estimated, and the most that"
+        f" one may take is {(room or 0) / 1e9:.2f} GB, on {host}; start a worker with more, or fewer side by side"
+    )
 
 
 def waits_for(session: Session, search: Search) -> str | None:
@@ -202,8 +236,12 @@ def waits_for(session: Session, search: Search) -> str | None:
         MissingData.task == search.task,
         MissingData.task_version == search.task_version,
     )
-    if session.scalars(select(Worker.id).where(trains, of_release, ~lacking).limit(1)).first() is not None:
+    able = trains & of_release & ~lacking
+    roomy = or_(Worker.room_bytes.is_(None), Worker.room_bytes >= func.coalesce(_least_memory(search), 0))
+    if session.scalars(select(Worker.id).where(able, roomy).limit(1)).first() is not None:
         return None
+    if (no_room := _why_no_room(session, search, able)) is not None:
+        return no_room
     told = (
         select(Worker.host, MissingData.problem)
         .join(MissingData, MissingData.worker_id == Worker.id)

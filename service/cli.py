@@ -239,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--all-gpus", action="store_true", help="so many processes on each GPU of this host")
     worker.add_argument("--id", help=argparse.SUPPRESS)
     worker.add_argument("--cores", type=_whole_number, help=argparse.SUPPRESS)
+    worker.add_argument("--processes", type=_whole_number, default=1, help=argparse.SUPPRESS)
     _add_device(worker)
 
     ray = _add(commands, "ray", "run the evaluations of searches with --engine ray on a Ray cluster", json=False)

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
 from qcore import InvalidInput
+from qcore.memory import device_bytes, room_of_each
 from qcore.wording import fault, wanted
 from searcher.artifacts import Artifacts
 from searcher.database import Database
@@ -85,6 +86,9 @@ class Settings(BaseSettings):
     device: str = "cpu"
     """What workers train on: cpu, cuda or cuda:<index>. Searches are posted for it: a recipe's precision and path
     ``auto`` stand for what is fastest there."""
+    worker_memory_bytes: int | None = Field(default=None, ge=1, le=2**60)
+    """Main memory that one evaluation may take on a worker. On CPUs, by default, the worker's share of the machine's,
+    or of its container's."""
     log: LogFormat | None = None
     """What `serve`, `worker` and `ray` log: json, an object a line, or text. Text on a terminal, JSON elsewhere, if not
     given."""
@@ -130,14 +134,18 @@ class Settings(BaseSettings):
             return Artifacts(self.home / "artifacts")
         return Artifacts(self.artifacts if "://" in self.artifacts else Path(self.artifacts).expanduser())
 
-    def for_workers(self, threads: int) -> WorkerSettings:
-        """What these settings mean to a worker whose training runs have so many threads."""
+    def for_workers(self, threads: int, processes: int = 1) -> WorkerSettings:
+        """What these settings mean to a worker, one of so many processes here, whose runs have so many threads."""
+        room = self.worker_memory_bytes
+        if room is None and self.device == "cpu":
+            room = room_of_each(device_bytes(self.device), processes)
         return WorkerSettings(
             data_root=self.data_root,
             artifacts=self.open_artifacts(),
             lease_seconds=self.lease_seconds,
             device=self.device,
             threads=threads,
+            room_bytes=room,
         )
 
     def open_database(self) -> Database:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
 import subprocess
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from qcore.devices import usable_cores
+from qcore.limits import memory_kills
+from qcore.memory import device_bytes
 from searcher import leases, workers
 from service.own_processes import own_command
 
@@ -42,8 +45,9 @@ class Supervisor:
 
     def __init__(self, database: Database, worker_arguments: Sequence[Sequence[str]]) -> None:
         """One process for each of the lists of arguments."""
-        cores = max(1, usable_cores() // max(1, len(worker_arguments)))
-        self._command = own_command("worker", "--cores", str(cores))
+        processes = max(1, len(worker_arguments))
+        cores = max(1, usable_cores() // processes)
+        self._command = own_command("worker", "--cores", str(cores), "--processes", str(processes))
         self._database, self._worker_arguments = database, worker_arguments
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -94,6 +98,7 @@ class Supervisor:
         """Runs a worker to its end, of which it says something."""
         worker_id = secrets.token_hex(16)
         command = [*self._command, "--id", worker_id, *self._worker_arguments[index]]
+        kills = memory_kills()
         process = subprocess.Popen(command)  # noqa: S603  our own command
         self._processes[index] = process
         if self._stopping.is_set():  # asked while it was being started
@@ -101,7 +106,7 @@ class Supervisor:
         status = process.wait()
         if status != 0:
             self._bury(worker_id)
-        return f"worker {process.pid} ended with status {status}"
+        return f"worker {process.pid} {_in_words(status, kills)}"
 
     def _bury(self, worker_id: str) -> None:
         """Frees what a worker held; it counts as an attempt unless the worker was asked to stop."""
@@ -114,3 +119,15 @@ class Supervisor:
                 workers.end(session, worker_id)
         except SQLAlchemyError as error:
             log.warning("the lease of a worker that died is left to end by itself: %s", error)
+
+
+def _in_words(status: int, kills_before: int | None) -> str:
+    """How a worker ended, and why, if the kernel tells."""
+    if status != -signal.SIGKILL:
+        return f"ended with status {status}"
+    kills = memory_kills()
+    total = device_bytes("cpu")
+    limit = "" if total is None else f" (this machine, or container, has {total / 1e9:.1f} GB)"
+    if kills is not None and kills_before is not None and kills > kills_before:
+        return f"was killed by the kernel for want of memory{limit}: give it more, or start fewer workers"
+    return f"was killed (signal 9): if nobody did, the kernel has for want of memory{limit}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import warnings
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.halving.replay import MARGIN, PROMOTED_SHARE, RUNGS, Replay, Table, replayed
+from qcore.devices import usable_cores
 from searcher.planning import Strategy
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _described(axes: Axes, title: str, x: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replays", type=int, default=200)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=usable_cores())
     arguments = parser.parse_args()
     table = Table.read()
     with multiprocessing.get_context("spawn").Pool(arguments.processes, warnings.simplefilter, ("ignore",)) as pool:

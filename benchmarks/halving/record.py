@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from qcore import Architecture, BitWidths, Recipe, evaluate, get_task, override, scaled_recipe
 from qcore.cost import macs
 from qcore.data import load_data, steps_per_epoch
-from qcore.devices import prepare_device
+from qcore.devices import prepare_device, usable_cores
 from qcore.provenance import provenance
 from searcher.plan import plan
 from searcher.request import SearchRequest
@@ -56,7 +55,7 @@ def train(job: tuple[str, float, int]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=usable_cores())
     parser.add_argument("--rows", type=Path, default=Path("halving-rows.jsonl"), help="finished so far")
     arguments = parser.parse_args()
     task = get_task(TASK)

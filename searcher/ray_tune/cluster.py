@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qcore import InvalidInput
+from qcore.devices import usable_cores
 from searcher.ray_tune.leftovers import end_with_this_process
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def connect(address: str, database: Database) -> None:
     options: dict[str, Any] = {"logging_level": logging.WARNING}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE_BYTES}
+        options |= {"num_cpus": usable_cores()}
         end_with_this_process()
     try:
         # Ray puts the folder that this is called in on the path of modules of every process of the cluster.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcore import InvalidInput
+from qcore.devices import usable_cores
 from qcore.reproduce import POLICIES, Options, Results, get_experiment
 from qcore.reproduce.experiment import check_options, divergence_notes, recipe_notes
 from qcore.statistics import Interval
@@ -33,9 +33,10 @@ def run(arguments: Namespace) -> int:
         if policy not in POLICIES:
             raise InvalidInput("policy", policy, "is not known", f"use some of {', '.join(POLICIES)}")
     check_options(experiment, options)
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     if arguments.workers is not None and not 1 <= arguments.workers <= cores:
-        raise InvalidInput("workers", arguments.workers, "is out of range", f"use 1 to {cores}, this machine's cores")
+        remedy = f"use 1 to {cores}, the cores that are usable here"
+        raise InvalidInput("workers", arguments.workers, "is out of range", remedy)
     output = _usable_output(arguments.output, experiment)
     plan = experiment.plan(arguments.scale, options)
     settings = load_settings()

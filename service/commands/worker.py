@@ -84,7 +84,7 @@ def _check_concurrency(concurrency: int, threads: int, devices: list[str]) -> No
         raise InvalidInput("concurrency", concurrency, "is out of range", f"use 1 to {MOST_PROCESSES}")
     processes, cores = concurrency * len(devices), usable_cores()
     if threads > 1 and processes * threads > cores:
-        problem = f"for each of {processes} processes are more than the {cores} cores of this machine"
+        problem = f"for each of {processes} processes are more than the {cores} cores that are usable here"
         raise InvalidInput("threads", threads, problem, f"use {max(1, cores // processes)}, or fewer processes")
 
 
@@ -93,7 +93,7 @@ def _work(arguments: Namespace, settings: Settings, database: Database) -> int:
         take_share(arguments.cores)
     worker = Worker(
         database,
-        settings.for_workers(arguments.threads),
+        settings.for_workers(arguments.threads, max(1, arguments.processes)),
         worker_id=arguments.id,
         hangs=_end_process,
     )

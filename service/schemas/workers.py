@@ -37,7 +37,10 @@ class WorkerView(BaseModel):
     host: str
     pid: int
     device: str = Field(description="cpu or cuda:<index>")
-    memory_bytes: int | None = Field(description="All memory of the GPU, or of the host.")
+    memory_bytes: int | None = Field(description="All memory of the GPU; or of the host, or of its container.")
+    room_bytes: int | None = Field(
+        description="Main memory that one evaluation may take: it leaves what takes more to others. Null for no limit."
+    )
     cores: int
     threads: int = Field(description="Of one training run.")
     versions: dict[str, Any] = Field(description="Of quantrank, its numerics, torch and Python.")
@@ -61,6 +64,7 @@ class WorkerView(BaseModel):
             pid=worker.pid,
             device=worker.device,
             memory_bytes=worker.memory_bytes,
+            room_bytes=worker.room_bytes,
             cores=worker.cores,
             threads=worker.threads,
             versions=worker.versions,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
+from qcore.devices import usable_cores
 from qcore.packing import Packing, best_packing
 from service.cli import main
 
@@ -15,7 +15,7 @@ from service.cli import main
 def test_it_measures_every_way_to_share_the_cores_and_says_how_to_serve(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["packing", "basic-L8-D3", "--task", "digits", "--seconds", "0.2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     assert {(each["workers"], each["threads"]) for each in found["packings"]} >= {(1, cores), (cores, 1)}
     assert all(each["steps_per_second"] > 0 and each["peak_bytes"] > 1_000_000 for each in found["packings"])
     best = found["best"]

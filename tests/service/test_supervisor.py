@@ -13,11 +13,12 @@ from sqlalchemy import select
 
 from qcore import devices
 from qcore.devices import default_loader_processes
+from qcore.memory import room_of_each
 from searcher import leases
 from searcher.database import Database
 from searcher.next_proposal import propose_next
 from searcher.tables import Evaluation
-from service import supervisor
+from service import settings, supervisor
 from service.app import create_app
 from service.cli import main
 from service.commands import worker
@@ -108,3 +109,49 @@ def test_what_a_killed_worker_had_is_no_attempt_if_it_was_asked_to_stop(database
     with database.read() as session:
         (evaluation,) = session.scalars(select(Evaluation))
     assert (evaluation.status, evaluation.attempt, evaluation.fruitless_attempts) == ("queued", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kills", "told"),
+    [
+        ([4, 5], "was killed by the kernel for want of memory (this machine, or container, has 1.0 GB): give it more"),
+        (
+            [4, 4],
+            "was killed (signal 9): if nobody did, the kernel has for want of memory (this machine, or container,",
+        ),
+        ([None, None], "was killed (signal 9): if nobody did"),
+    ],
+)
+def test_the_log_says_of_a_killed_worker_whether_it_was_for_memory(
+    kills: list[int | None],
+    told: str,
+    sqlite_database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted = iter(kills)
+    monkeypatch.setattr(supervisor, "memory_kills", lambda: next(counted, kills[-1]))
+    monkeypatch.setattr(supervisor, "device_bytes", lambda _device: 10**9)
+    program = tmp_path / "killed"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o700)
+    parent = Supervisor(sqlite_database, [[]])
+    parent._command = [str(program)]
+
+    parent.start()
+    wait_until(lambda: "another starts" in caplog.text)
+    parent.stop()
+
+    assert told in caplog.text
+
+
+def test_workers_of_one_command_divide_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "device_bytes", lambda _device: 8 * 10**9)
+    asked = settings.Settings(home=tmp_path, database_url=None)
+
+    rooms = [asked.for_workers(1, processes).room_bytes for processes in (1, 2, 8)]
+
+    assert rooms == [room_of_each(8 * 10**9, processes) for processes in (1, 2, 8)]
+    assert asked.model_copy(update={"worker_memory_bytes": 5}).for_workers(1, 8).room_bytes == 5
+    assert asked.model_copy(update={"device": "cuda"}).for_workers(1).room_bytes is None

@@ -18,6 +18,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from qcore import get_task
+from qcore.devices import usable_cores
 from searcher import workers
 from searcher.artifacts import Artifacts
 from searcher.database import Database
@@ -171,7 +172,7 @@ def home(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(
             ["--concurrency", "256", "--threads", "2"],
             "threads: 2 for each of 256 processes are more than the",
-            marks=pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one core here"),
+            marks=pytest.mark.skipif(usable_cores() < 2, reason="there is one core here"),
         ),
     ],
 )
