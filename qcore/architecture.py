@@ -12,7 +12,7 @@ from qcore.families import FAMILIES, Size
 
 if TYPE_CHECKING:
     from qcore.families import Family
-    from qcore.layers import Layer
+    from qcore.layers import Layer, Shape
     from qcore.tasks import Task
 
 _NAME = re.compile(r"([a-z][a-z0-9-]*?)-([Lx][\d.].*)", re.ASCII | re.DOTALL)
@@ -86,11 +86,29 @@ class Architecture:
         Raises:
             InvalidInput: when the task's inputs do not suit the family.
         """
+        self.check_suits(task)
+        return self.layers_for(task.input_shape, task.classes)
+
+    def layers_for(self, input_shape: Shape, classes: int) -> tuple[Layer, ...]:
+        """As ``layers``, whatever the task.
+
+        Raises:
+            InvalidInput: when such inputs do not suit the family.
+        """
+        return FAMILIES[self.block].layers(self._size, input_shape, classes)
+
+    def check_suits(self, task: Task) -> None:
+        """Raises InvalidInput when the block kind is none of the task's."""
         if self.block not in task.blocks:
             raise InvalidInput(
                 "block", self.block, f"does not suit task {task.name}", f"use one of {', '.join(task.blocks)}"
             )
-        return FAMILIES[self.block].layers(self._size, task.input_shape, task.classes)
+
+    def in_small(self) -> tuple[tuple[Architecture, int], ...]:
+        """Small networks with factors, whose layers' sums make this one's: see ``Family.in_small``."""
+        return tuple(
+            (Architecture(self.block, *size), times) for size, times in FAMILIES[self.block].in_small(self._size)
+        )
 
     @property
     def _size(self) -> Size:

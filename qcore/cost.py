@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from qcore.bit_widths import FLOAT, FLOAT_BITS, BitWidths
 from qcore.layer_bits import activation_bits, input_bits, weight_bits
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qcore.architecture import Architecture
-    from qcore.layers import Layer
+    from qcore.layers import Layer, Shape
     from qcore.tasks import Task
 
 DESCRIBED_BIT_WIDTHS = (BitWidths(2, 2), BitWidths(2, None), BitWidths(None, 2))
@@ -152,19 +153,79 @@ def describe(
     >>> described.model_bytes
     {'float': 4175116, 'W2A2': 273310, 'W2AF': 273282, 'WFA2': 4175144}
     """
-    settings = settings or QuantizerSettings()
-    layers = architecture.layers(task)
-    sizes, widths = _Sizes(layers), [FLOAT, *bit_widths]
-    reads = {bits.activation: input_bits(layers, bits, settings, task.input_bits) for bits in widths}
+    sums = sums_of(architecture, task, tuple(bit_widths), settings or QuantizerSettings())
     return Description(
         architecture=architecture.name,
         block=architecture.block,
         depth=architecture.depth,
         width=architecture.width,
         blocks_per_group=architecture.blocks_per_group,
+        **sums._asdict(),
+    )
+
+
+class Sums(NamedTuple):
+    """What sums over the layers of a network tell, as in ``Description``."""
+
+    parameters: int
+    state_values: int
+    macs: int
+    bit_operations: dict[str, int]
+    model_bytes: dict[str, int]
+
+
+def sums_of(
+    architecture: Architecture, task: Task, bit_widths: tuple[BitWidths, ...], settings: QuantizerSettings
+) -> Sums:
+    """An architecture's costs, from those of small networks that are remembered: deep ones are not built for them.
+
+    Raises:
+        InvalidInput: when the architecture does not suit the task.
+    """
+    architecture.check_suits(task)
+    inputs = (task.input_shape, task.classes, task.input_bits)
+    terms = [(times, _sums_of_one(each, inputs, bit_widths, settings)) for each, times in architecture.in_small()]
+    if len(terms) == 1:
+        return terms[0][1]
+    return Sums(
+        parameters=sum(times * each.parameters for times, each in terms),
+        state_values=sum(times * each.state_values for times, each in terms),
+        macs=sum(times * each.macs for times, each in terms),
+        bit_operations=_sum([(times, each.bit_operations) for times, each in terms]),
+        model_bytes=_sum([(times, each.model_bytes) for times, each in terms]),
+    )
+
+
+def parameters_of(architecture: Architecture, task: Task) -> int:
+    """As ``parameters``, of layers that need not be made."""
+    return sums_of(architecture, task, (), QuantizerSettings()).parameters
+
+
+def macs_of(architecture: Architecture, task: Task) -> int:
+    """As ``macs``, of layers that need not be made."""
+    return sums_of(architecture, task, (), QuantizerSettings()).macs
+
+
+@lru_cache(maxsize=2**14)
+def _sums_of_one(
+    architecture: Architecture,
+    inputs: tuple[Shape, int, int],
+    bit_widths: tuple[BitWidths, ...],
+    settings: QuantizerSettings,
+) -> Sums:
+    shape, classes, image_bits = inputs
+    layers = architecture.layers_for(shape, classes)
+    sizes, widths = _Sizes(layers), [FLOAT, *bit_widths]
+    reads = {bits.activation: input_bits(layers, bits, settings, image_bits) for bits in widths}
+    return Sums(
         parameters=sizes.parameters,
         state_values=sizes.state_values,
         macs=sizes.macs,
         bit_operations={str(bits): sizes.bit_operations(bits, settings, reads[bits.activation]) for bits in widths},
         model_bytes={str(bits): sizes.model_bytes(bits, settings) for bits in widths},
     )
+
+
+def _sum(terms: list[tuple[int, dict[str, int]]]) -> dict[str, int]:
+    """By bit widths."""
+    return {bits: sum(times * each[bits] for times, each in terms) for bits in terms[0][1]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qcore.cost import bit_operations, model_bytes, parameters
+from qcore.cost import sums_of
 from qcore.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ class Budgets:
         Raises:
             InvalidInput: when the architecture does not suit the task.
         """
-        layers, bits, settings = architecture.layers(task), self.bit_widths, self.quantizers
-        operations = bit_operations(layers, bits, settings, task.input_bits)
+        bits = self.bit_widths
+        sums = sums_of(architecture, task, (bits,), self.quantizers)
+        model_bytes, operations = sums.model_bytes[str(bits)], sums.bit_operations[str(bits)]
         costs = (
-            ("parameter_budget", self.parameters, parameters(layers), "parameters"),
-            ("model_bytes_budget", self.model_bytes, model_bytes(layers, bits, settings), f"bytes at {bits}"),
+            ("parameter_budget", self.parameters, sums.parameters, "parameters"),
+            ("model_bytes_budget", self.model_bytes, model_bytes, f"bytes at {bits}"),
             ("bit_operations_budget", self.bit_operations, operations, f"bit operations at {bits}"),
         )
         return tuple(

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from qcore import Architecture, Recipe
 from qcore import Stage as StagePlan
 from qcore.bit_widths import FLOAT
-from qcore.cost import macs
+from qcore.cost import macs_of
 from qcore.stages import NUMERICS_VERSION
 from searcher.planning import promoted
 from searcher.proposals import ended_keys, stages_at_rung
@@ -96,7 +96,7 @@ class _Rates:
             is_float = stage.bit_widths == str(FLOAT)
             examples = _examples(Recipe.stored(stage.recipe), task, is_float=is_float)
             if examples and stage.train_seconds:
-                amount = macs(Architecture.parse(name).layers(task)) * examples
+                amount = macs_of(Architecture.parse(name), task) * examples
                 work[block, is_float].append((stage.train_seconds, amount))
         everything = [each for found in work.values() for each in found]
         self.measured_stages = len(everything)
@@ -124,7 +124,7 @@ def estimate(session: Session, plan: SearchPlan, device: str = "cpu", workers: i
     """
     rates = _Rates(session, plan.task, device)
     live, _ = count_live(session)
-    costs = {each: macs(each.layers(plan.task)) for each in plan.candidates}
+    costs = {each: macs_of(each, plan.task) for each in plan.candidates}
     recipes = (*plan.rungs, plan.recipe)
     # By rung, candidate and seed: the stages it would train, by key.
     wanted = [

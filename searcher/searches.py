@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select
 
 from qcore import InvalidInput, stored_task
-from qcore.cost import parameters
+from qcore.cost import parameters_of
 from qcore.stages import NUMERICS_VERSION
 from searcher.database import read_clock
 from searcher.events import emit, lock_searches
@@ -90,7 +90,7 @@ def create_search(
             block=architecture.block,
             depth=architecture.depth,
             width=architecture.width,
-            parameters=parameters(architecture.layers(plan.task)),
+            parameters=parameters_of(architecture, plan.task),
         )
         for architecture in plan.candidates
     ]

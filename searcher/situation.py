@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from qcore import Architecture, BitWidths, Recipe, stored_task
-from qcore.cost import bit_operations, parameters
+from qcore.cost import sums_of
 from searcher.planning import Outcome, Situation, Strategy
 from searcher.tables import Candidate, Evaluation, Proposal, Search, Stage
 
@@ -114,7 +114,7 @@ def _cost(search: Search) -> Callable[[Architecture], float] | None:
     if search.minimize is None:
         return None
     task = stored_task(search.task, search.task_version)
-    if search.minimize == "parameters":
-        return lambda architecture: parameters(architecture.layers(task))
     bit_widths, settings = BitWidths.parse(search.bit_widths[0]), search_recipe(search).retraining.quantizers
-    return lambda architecture: bit_operations(architecture.layers(task), bit_widths, settings, task.input_bits)
+    if search.minimize == "parameters":
+        return lambda architecture: sums_of(architecture, task, (bit_widths,), settings).parameters
+    return lambda architecture: sums_of(architecture, task, (bit_widths,), settings).bit_operations[str(bit_widths)]

@@ -20,12 +20,15 @@ from qcore.families.family import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qcore.families.family import Terms
     from qcore.layers import Layer, LayerList, Shape
 
 GROUPS = 4
 LEAST_SIDE = 64
 """Pixels: stem, max pooling and three groups divide by 32, which leaves 2x2 of them."""
 
+_TOLD_APART = 2
+"""Blocks of a group that may differ from each other; those after them do not."""
 _PATTERN = re.compile(r"L([1-9]\d{0,6})-D([1-9]\d{0,6})-B([1-9]\d{0,3}(?:\.[1-9]\d{0,3})*)", re.ASCII)
 
 
@@ -84,6 +87,16 @@ class ByBlockList:
 
     def blocks_per_group(self, size: Size) -> tuple[int, ...]:
         return size.detail
+
+    def in_small(self, size: Size) -> Terms:
+        few = tuple(min(blocks, _TOLD_APART) for blocks in size.detail)
+        terms = []
+        for group, blocks in enumerate(size.detail):
+            if blocks > few[group]:
+                one_more = (*few[:group], few[group] + 1, *few[group + 1 :])
+                terms.append((Size(self._depth(one_more), size.width, one_more), blocks - few[group]))
+        alone = (Size(self._depth(few), size.width, few), 1 - sum(times for _, times in terms))
+        return (alone, *terms)
 
     def layers(self, size: Size, input_shape: Shape, classes: int) -> tuple[Layer, ...]:
         check_image_side(self.block, input_shape, LEAST_SIDE)

@@ -12,11 +12,14 @@ from qcore.families.family import LEAST_WIDTH, MOST_DEPTH, MOST_WIDTH, Size, che
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qcore.families.family import Terms
     from qcore.layers import Layer, Shape
 
 GROUPS = 3
 """Groups of equal blocks in the CIFAR networks; the width doubles and the size halves from one to the next."""
 
+_TOLD_APART = 2
+"""Blocks of a group that may differ from each other; those after them do not."""
 _PATTERN = re.compile(r"L([1-9]\d{0,6})-D([1-9]\d{0,6})", re.ASCII)
 
 
@@ -71,6 +74,14 @@ class ByDepth:
 
     def blocks_per_group(self, size: Size) -> tuple[int, ...] | None:
         return None if self.groups == 1 else _blocks_per_group(size.depth, self.layers_per_block)
+
+    def in_small(self, size: Size) -> Terms:
+        step = self.layers_per_block * self.groups
+        equal = (size.depth - 2) // step - _TOLD_APART
+        if equal <= 1:
+            return ((size, 1),)
+        depth = _TOLD_APART * step + 2
+        return ((Size(depth, size.width), 1 - equal), (Size(depth + step, size.width), equal))
 
     def layers(self, size: Size, input_shape: Shape, classes: int) -> tuple[Layer, ...]:
         return self.expand(size.depth, size.width, input_shape, classes)

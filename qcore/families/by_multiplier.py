@@ -13,6 +13,7 @@ from qcore.families.family import Size, check_image_side
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qcore.families.family import Terms
     from qcore.layers import Layer, Shape
 
 STEP = 5
@@ -78,6 +79,9 @@ class ByMultiplier:
 
     def blocks_per_group(self, size: Size) -> None:  # noqa: ARG002  a family's signature
         return None
+
+    def in_small(self, size: Size) -> Terms:
+        return ((size, 1),)
 
     def layers(self, size: Size, input_shape: Shape, classes: int) -> tuple[Layer, ...]:
         check_image_side(self.block, input_shape, self.least_side)

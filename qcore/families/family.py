@@ -25,6 +25,9 @@ class Size(NamedTuple):
     """What a family's names say beside depth and width, as whole numbers."""
 
 
+Terms = tuple[tuple[Size, int], ...]
+
+
 class Family(Protocol):
     """A block kind: which networks it has, what they are called, and their layers."""
 
@@ -84,6 +87,13 @@ class Family(Protocol):
 
     def blocks_per_group(self, size: Size) -> tuple[int, ...] | None:
         """Residual blocks in each group of equal width; None for networks without groups."""
+        ...
+
+    def in_small(self, size: Size) -> Terms:
+        """Small networks, each with a factor: the sums of what their layers cost, so multiplied, make this network's.
+
+        Blocks beyond the second of a group equal each other, so that deep networks need not be built to be counted.
+        """
         ...
 
     def layers(self, size: Size, input_shape: Shape, classes: int) -> tuple[Layer, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,18 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from qcore import Architecture, BitWidths, Description, Network, Task, describe, get_task
-from qcore.cost import float_bit_operations, float_model_bytes
+from qcore.cost import (
+    bit_operations,
+    float_bit_operations,
+    float_model_bytes,
+    macs,
+    macs_of,
+    model_bytes,
+    parameters,
+    parameters_of,
+    state_values,
+    sums_of,
+)
 from qcore.families import FAMILIES
 from qcore.layers import Input, weight_layers
 from qcore.recipe import QuantizerSettings
@@ -292,3 +304,47 @@ def test_every_cost_rises_with_the_scale_of_every_family(data: st.DataObject) ->
     assert low.parameters < high.parameters
     assert low.model_bytes[str(widths)] < high.model_bytes[str(widths)]
     assert low.bit_operations[str(widths)] < high.bit_operations[str(widths)]
+
+
+@st.composite
+def sized(draw: st.DrawFn) -> tuple[Architecture, Task]:
+    """Any network, and a task with inputs that suit it."""
+    block = draw(st.sampled_from(sorted(FAMILIES)))
+    if block in STEP:
+        blocks = draw(st.integers(1, 40))
+        architecture = Architecture(block, STEP[block] * blocks + 2, draw(st.integers(3, 40)))
+    elif block in LAYERS_PER_BLOCK:
+        groups = tuple(draw(st.lists(st.integers(1, 7), min_size=4, max_size=4)))
+        depth = LAYERS_PER_BLOCK[block] * sum(groups) + 2
+        architecture = Architecture(block, depth, draw(st.integers(3, 40)), groups)
+    else:
+        family = FAMILIES[block]
+        architecture = Architecture(block, *family.size(family.default_depths[0], draw(st.sampled_from(family.scales))))
+    is_small = block in STEP
+    side = draw(st.integers(4, 40) if is_small else st.sampled_from([64, 72]))
+    return architecture, task_with((draw(st.integers(1, 3)), side, side), draw(st.integers(2, 30)))
+
+
+@given(
+    sized(),
+    st.sampled_from(["W2A2", "W3A4", "W2AF", "WFA2", "W8A8"]),
+    st.sampled_from(["same", 8]),
+    st.integers(2, 8),
+    st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_costs_of_deep_networks_are_those_of_all_their_layers(
+    pair: tuple[Architecture, Task], name: str, ends: Any, shortcut_bits: int, requantized: bool
+) -> None:
+    (architecture, task), bits = pair, BitWidths.parse(name)
+    quantizers = QuantizerSettings(
+        first_last_weight_bits=ends, shortcut_bits=shortcut_bits, requantized_sums=requantized
+    )
+    layers = architecture.layers(task)
+
+    found = sums_of(architecture, task, (bits,), quantizers)
+
+    assert found[:3] == (parameters(layers), state_values(layers), macs(layers))
+    assert found.bit_operations[name] == bit_operations(layers, bits, quantizers, task.input_bits)
+    assert found.model_bytes[name] == model_bytes(layers, bits, quantizers)
+    assert (parameters_of(architecture, task), macs_of(architecture, task)) == (found.parameters, found.macs)
