@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from qcore.bit_widths import FLOAT, BitWidths
@@ -35,7 +36,7 @@ class Stage:
     @property
     def key(self) -> str:
         """SHA-256 in hexadecimal; stages with equal keys are trained once."""
-        float_key = _digest(
+        float_key = _float_key(
             NUMERICS_VERSION,
             self.task.name,
             self.task.version,
@@ -63,6 +64,11 @@ def stages_of(
 ) -> tuple[Stage, ...]:
     """The float stage, then one retraining for each bit widths, in their order."""
     return tuple(Stage(task, architecture, recipe, seed, bits) for bits in (FLOAT, *bit_widths))
+
+
+@lru_cache(maxsize=64)  # retrainings of one network follow each other
+def _float_key(*parts: object) -> str:
+    return _digest(*parts)
 
 
 def _digest(*parts: object) -> str:

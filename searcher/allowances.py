@@ -50,6 +50,18 @@ def admit_search(session: Session, key_id: int | None, request: SearchRequest) -
     _check_running(session, key)
 
 
+def check_request(session: Session, key_id: int | None, request: SearchRequest) -> None:
+    """Refuses early what ``admit_search`` would refuse for its own fields; locks nothing.
+
+    Raises:
+        BeyondAllowance: naming the field.
+    """
+    if key_id is not None:
+        key = session.get_one(ApiKey, key_id)
+        for field in OF_ONE_SEARCH:
+            _check_field(key, field, request)
+
+
 def admit_extension(session: Session, key_id: int | None, search_id: int, limits: Limits) -> None:
     """Refuses limits that the key may not give, and to have an ended search of its own go on beside too many.
 

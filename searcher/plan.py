@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qcore import Architecture, BitWidths, InvalidInput, Recipe, Task, get_task
+from qcore.families.family import MOST_DEPTH
 from qcore.recipe_scaling import scaled_recipe
 from qcore.starting_network import check_starting_network
 from searcher.budgets import Budgets
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
     from searcher.request import SearchRequest
     from searcher.samplers import Sampler
 
+_DEPTH = re.compile(r"-L(\d{1,4})")
 MOST_CANDIDATES = 10_000
 MOST_STAGES = 100_000
+MOST_LAYERS = 4_000_000
+"""Layers x candidates x rungs, as asked for: known before anything is sized, and what that and storing keys take."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
         bit_widths[0],
         recipe.retraining.quantizers,
     )
+    _check_work(task, request)
     candidates = enumerate_candidates(
         task, budgets, request.blocks, request.depths, request.widths, request.architectures
     )
@@ -80,7 +86,7 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
         )
     if recipe.float_part.checkpoint is not None:
         _require_one_network(task, candidates, recipe.float_part.checkpoint, data_root)
-    stages = len(candidates) * len(request.seeds) * (1 + len(request.bit_widths))
+    stages = len(candidates) * (2 * len(request.rungs) + len(request.seeds) * (1 + len(request.bit_widths)))
     if stages > MOST_STAGES:
         raise InvalidInput(
             "seeds", len(request.seeds), f"make {stages} stages", f"ask for at most {MOST_STAGES} in one search"
@@ -105,6 +111,27 @@ def plan(request: SearchRequest, data_root: Path | None = None, device: str = "c
         target_accuracy=request.target_accuracy,
         priority=request.priority,
     )
+
+
+def _check_work(task: Task, request: SearchRequest) -> None:
+    """Refuses what would take long to size and to store, from the request's numbers alone."""
+    rungs = len(request.rungs) + 1
+    if request.architectures is not None:
+        field, value = "architectures", len(request.architectures)
+        depths = [int(found[1]) for name in request.architectures if (found := _DEPTH.search(name))]
+        times = rungs
+    else:
+        field, value = "depths", len(request.depths or ())
+        depths = list(request.depths or ())
+        times = rungs * len(request.blocks or task.default_blocks) * len(request.widths or (1,))
+    layers = times * sum(min(max(each, 0), MOST_DEPTH) for each in depths)
+    if layers > MOST_LAYERS:
+        raise InvalidInput(
+            field,
+            value,
+            f"of them make {layers:,} layers (depths x blocks x widths x rungs)",
+            f"ask for at most {MOST_LAYERS:,} in one search: fewer or smaller depths, fewer widths, blocks or rungs",
+        )
 
 
 def _rungs(recipe: Recipe, fractions: list[float]) -> tuple[Recipe, ...]:

@@ -15,16 +15,15 @@ from searcher.database import read_clock
 from searcher.events import emit, lock_searches
 from searcher.failures import why_nothing_succeeded
 from searcher.idempotency import bind_name, take_name
+from searcher.plan_keys import keys_of_plan
 from searcher.planning import mean_accuracy
 from searcher.proposals import (
     ToPropose,
     ended_keys,
     evaluations_without_result,
     has_open_proposals,
-    keys_of,
     propose_all,
     seeds_at,
-    stages_at,
     wanted_evaluations,
 )
 from searcher.situation import OPEN, outcomes_of, situation_of
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from searcher.database import Database
     from searcher.idempotency import Name
     from searcher.plan import SearchPlan
+    from searcher.plan_keys import PlanKeys
     from searcher.request import Limits, SearchRequest
 
 
@@ -47,12 +47,14 @@ def create_search(
     plan: SearchPlan,
     posted_by: int | None = None,
     named: tuple[Name, SearchRequest] | None = None,
+    keys: PlanKeys | None = None,
 ) -> Search:
     """Stores a search and its candidates; those whose results are there already are linked to them at once.
 
     Args:
         posted_by: id of the API key it was posted with, if with any.
         named: what the client calls it, and what it asked for.
+        keys: of ``keys_of_plan``, if they were computed before the transaction that shuts other writers out.
 
     Raises:
         NameTaken: when it was posted before under that name. Nothing is stored then.
@@ -94,13 +96,8 @@ def create_search(
         )
         for architecture in plan.candidates
     ]
-    # Keys take their time; on SQLite the first statement shuts other writers out.
-    rungs = range(len(plan.rungs) + 1)
-    wanted = [
-        (candidate, rung, keys_of(stages_at(search, candidate, rung, seeds_at(search, rung))))
-        for candidate in candidates
-        for rung in rungs
-    ]
+    by_candidate = zip(candidates, keys_of_plan(plan) if keys is None else keys, strict=True)
+    wanted = [(candidate, rung, each) for candidate, by_rung in by_candidate for rung, each in enumerate(by_rung)]
     if named is not None:
         take_name(session, *named)
     session.add(search)

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from qcore import InvalidInput, stored_task
-from searcher.allowances import TooManyRunning, admit_extension, admit_search
+from searcher.allowances import TooManyRunning, admit_extension, admit_search, check_request
 from searcher.database import Database
 from searcher.idempotency import Name, NameTaken, OtherRequest, posted_before
 from searcher.leaderboard import leaderboard_of_search
 from searcher.plan import SearchPlan, plan
+from searcher.plan_keys import PlanKeys, keys_of_plan
 from searcher.progress import candidates_of, progress
 from searcher.request import Limits, SearchRequest
 from searcher.searches import cancel_search, create_search, delete_search, extend_search, list_searches
@@ -77,7 +78,7 @@ async def post_search(
     named = None if idempotency_key is None else (Name(caller.key_id, idempotency_key), request)
     try:
         # What takes time comes before the transaction that shuts other writers out.
-        planned = await turns.take(Lane.PLANNING, _planned, database, settings, request, named)
+        planned = await turns.take(Lane.PLANNING, _planned, database, settings, caller, request, named)
         if isinstance(planned, Response):
             return planned
         return await turns.take(Lane.WRITES, _stored, database, caller, planned, request, named)
@@ -89,31 +90,36 @@ async def post_search(
 
 
 def _planned(
-    database: Database, settings: Settings, request: SearchRequest, named: tuple[Name, SearchRequest] | None
-) -> SearchPlan | Response:
-    """What a search would try; or the answer, where it was posted before."""
-    if named is not None:
-        with database.read() as session:  # most that is posted again was answered long ago: nothing is locked for it
+    database: Database,
+    settings: Settings,
+    caller: Caller,
+    request: SearchRequest,
+    named: tuple[Name, SearchRequest] | None,
+) -> tuple[SearchPlan, PlanKeys] | Response:
+    """What a search would try, and train; or the answer, where it was posted before."""
+    with database.read() as session:  # nothing is locked for what was answered long ago, or is not to be answered
+        if named is not None:
             search = posted_before(session, *named)
             if search is not None:
                 return _posted(session, search, 200)
+        check_request(session, caller.key_id, request)
     planned = plan(request, settings.data_root, settings.device)
     if settings.database_url is None:  # workers share this host, so what is missing here is missing for them
         planned.task.check(settings.data_root)
-    return planned
+    return planned, keys_of_plan(planned)
 
 
 def _stored(
     database: Database,
     caller: Caller,
-    planned: SearchPlan,
+    planned: tuple[SearchPlan, PlanKeys],
     request: SearchRequest,
     named: tuple[Name, SearchRequest] | None,
 ) -> Response:
     with database.write() as session:
         try:
             admit_search(session, caller.key_id, request)
-            search = create_search(session, planned, caller.key_id, named)
+            search = create_search(session, planned[0], caller.key_id, named, planned[1])
         except (NameTaken, TooManyRunning):  # it may be this very post that came twice at once
             before = None if named is None else posted_before(session, *named)
             if before is None:
@@ -190,7 +196,7 @@ def delete_one(session: Session, search_id: SearchId, caller: CallerOf) -> None:
 
 
 @router.get("/searches/{search_id}/candidates")
-@reads()
+@reads(Lane.PLANNING)
 def get_candidates(
     request: Request,
     session: Session,
